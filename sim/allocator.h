@@ -9,6 +9,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "graph/base/result.h"
@@ -29,13 +30,19 @@ enum class AllocateOutcome : uint8_t {
   kUnsupported,  // the real library would abort here, or nobody knows what it does: unsupported() says more
 };
 
-// Where an allocation was put.
-struct Placement {
+// What became of a request.
+struct Allocated {
   AllocateOutcome outcome = AllocateOutcome::kPlaced;
-  BlockHandle block = kNoBlock;
-  int64_t segment = -1;  // ordinal of creation of the segment, never reused; -1 without a block
+  BlockHandle block = kNoBlock;  // kPlaced only
+  bool operator==(const Allocated&) const = default;
+};
+
+// Where a block is.
+struct Placement {
+  int64_t segment = -1;  // ordinal of creation of the segment, never reused
   Bytes offset;          // within the segment
   Bytes block_bytes;     // what it counts in allocated bytes: rounding and what wasn't split off included
+  int64_t address = 0;   // of the segment's start + offset
   bool operator==(const Placement&) const = default;
 };
 
@@ -98,7 +105,7 @@ class Allocator {
   // Called once before the first event. Online policies ignore it; an offline planner decides here.
   virtual Status Plan(const Tape& /*tape*/) { return {}; }
 
-  virtual Placement Allocate(AllocationId allocation, Bytes bytes, int32_t stream) = 0;
+  virtual Allocated Allocate(AllocationId allocation, Bytes bytes, int32_t stream) = 0;
   virtual void Free(BlockHandle block) = 0;
   virtual void RecordStream(BlockHandle /*block*/, int32_t /*stream*/) {}
   virtual void Synchronize() {}
@@ -107,10 +114,14 @@ class Allocator {
   // Pools and captures: one of the kinds kPoolEnter … kCaptureEnd. Policies without them have one pool for everything.
   virtual void PoolEvent(const Event& /*event*/) {}
 
+  // REQUIRES: `block` was handed out and isn't freed.
+  virtual Placement Where(BlockHandle block) const = 0;
   virtual Usage usage() const = 0;
   // The highest usage so far (segments isn't kept), whatever ResetPeak forgot; it may lie within an event.
   virtual Usage peak() const = 0;
-  // Keys and order of torch.cuda.memory_stats(); what a policy doesn't have is 0.
+  // False: peak() hasn't changed since the last call. Not virtual: a replay asks after each allocation.
+  bool TakePeakRose() { return std::exchange(peak_rose_, false); }
+  // Keys of torch.cuda.memory_stats(), counters first, then by name and pool; what a policy doesn't have is 0.
   virtual std::vector<Statistic> Statistics() const = 0;
   // Segments by ordinal. O(blocks log blocks).
   virtual std::vector<SegmentView> Segments() const = 0;
@@ -118,6 +129,9 @@ class Allocator {
   virtual const OutOfMemory& last_out_of_memory() const = 0;
   // Why the events so far can't be simulated; empty: they can.
   virtual const std::string& unsupported() const;
+
+ protected:
+  bool peak_rose_ = false;  // set by whoever raises a peak
 };
 
 // When a recorded event of another stream is found complete. The truth of a real device lies in between.

@@ -41,9 +41,10 @@ struct Observation {
   EventKind kind = EventKind::kAlloc;
   AllocationId allocation;  // a, f, s; invalid in a streamed replay
   uint64_t id = 0;          // the tape's number of it
-  // a: where it was put; f: where it was. Outcome kOutOfMemory also for the f of a request that had failed.
-  Placement placement;
-  Usage usage;  // after the event
+  // Of the request; of the request that it undoes, for an f.
+  AllocateOutcome outcome = AllocateOutcome::kPlaced;
+  Placement placement;  // kPlaced: where the block is; where it was, for an f
+  Usage usage;          // after the event
 };
 
 class ReplayObserver {

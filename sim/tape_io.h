@@ -12,6 +12,8 @@
 
 namespace tidemark {
 
+class LineSource;
+
 // One line of a tape that isn't empty or a comment. Numbers are as written: `id` is the tape's own.
 struct TapeLine {
   char kind = 0;          // 'a', 'f', 's', 'y', 'e', 'r', 'o', 'p', 't', or a pool's B E R X U N C D
@@ -43,12 +45,10 @@ class TapeReader {
   Error ErrorHere(std::string_view message) const;
 
  private:
-  class Source;
-  TapeReader(std::string name, std::unique_ptr<Source> source);
-  Status Parse(std::string_view words, TapeLine* line) const;
+  TapeReader(std::string name, std::unique_ptr<LineSource> source);
 
   std::string name_;
-  std::unique_ptr<Source> source_;
+  std::unique_ptr<LineSource> source_;
   uint64_t number_ = 0;
 };
 

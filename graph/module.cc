@@ -81,7 +81,8 @@ LinearLayer::LinearLayer(Module& parent, const std::string& name, int64_t in, in
 }
 Tensor LinearLayer::Forward(const Tensor& x) const { return Linear(x, weight_->tensor, TensorOf(bias_)); }
 
-LayerNormLayer::LayerNormLayer(Module& parent, const std::string& name, int64_t width, bool bias) : Layer(parent, name) {
+LayerNormLayer::LayerNormLayer(Module& parent, const std::string& name, int64_t width, bool bias)
+    : Layer(parent, name) {
   weight_ = AddParameter("weight", {width});
   if (bias) bias_ = AddParameter("bias", {width});
 }

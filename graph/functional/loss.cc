@@ -23,7 +23,7 @@ constexpr NodeType kNllLossBackward = {"NllLossBackward0", &NllLossGradient};
 Tensor CrossEntropy(Operand logits, Operand targets) {
   Tracer& tracer = logits->tracer();
   const Role outer = std::exchange(tracer.result_role, Role::kLogitsAndLoss);
-  const DType dtype = logits->dtype();  // an explicit dtype: autocast doesn't ask for fp32
+  const DType dtype = logits->dtype();                              // an explicit dtype: autocast doesn't ask for fp32
   Tensor log_probabilities = LogSoftmax(std::move(logits), dtype);  // nll_loss's argument, until it returns
   Tensor self = CastToFloat(log_probabilities);
   const NodeRef node = MakeNode(tracer, kNllLossBackward, {&self});

@@ -1,7 +1,8 @@
 // GPT-2 as nanoGPT writes it (model.py at 3adf61e1): a fused projection of q, k and v, pre-norm blocks, GELU in its erf
 // form, a head that may share the embedding's weight, and a loss on every position.
 //
-// Names live as they do there. Locals are declared in the reverse of Python's order, since C++ drops them last to first.
+// Names live as they do there. Locals are declared in the reverse of Python's order, since C++ drops them last to
+// first.
 #include "graph/models/nanogpt.h"
 
 #include <cmath>

@@ -1,0 +1,96 @@
+// Autograd: nodes, what they save, and the engine that runs them backwards.
+// Source: PyTorch 2.14, torch/csrc/autograd/{engine,input_buffer,saved_variable}.cpp and functions/accumulate_grad.h.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "graph/tracer.h"
+
+namespace tidemark {
+
+// Where a gradient goes: slot `slot` of a node. An undefined node: nobody wants it.
+struct Edge {
+  NodeRef node;
+  uint32_t slot = 0;
+};
+
+class CheckpointFrame;
+
+// A tensor that a node keeps for backward: the tensor itself, or, in a checkpointed region, a placeholder for it.
+struct SavedTensor {
+  Tensor tensor;
+  std::shared_ptr<CheckpointFrame> frame;
+  uint32_t index = 0;  // in the frame
+  bool defined() const { return tensor.defined() || frame != nullptr; }
+};
+
+using Gradients = std::array<Tensor, 6>;  // by slot or by input; undefined: none
+
+struct NodeType {
+  const char* name;  // "MmBackward0"
+  // Computes the gradients that have an edge; `in` are the gradients of the node's outputs.
+  void (*apply)(Node& node, Gradients& in, Gradients& out);
+};
+
+// What a node needs to know beside its saved tensors.
+struct NodeData {
+  double number = 0;
+  std::array<int64_t, 4> integer{};
+  Dims sizes;
+  Dims strides;
+  DType dtype = DType::kFloat32;
+};
+
+struct Node {
+  static constexpr int kMaxEdges = 6;
+  static constexpr int kMaxSaved = 9;
+  static constexpr int kMaxSlots = 3;
+
+  const NodeType* type = nullptr;
+  Tracer* tracer = nullptr;
+  uint32_t references = 0;
+  uint64_t sequence_number = 0;
+  ScopeId scope;
+  uint8_t edge_count = 0;
+  uint8_t saved_count = 0;
+  uint8_t slot_count = 0;
+  std::array<Edge, kMaxEdges> edges;
+  std::array<SavedTensor, kMaxSaved> saved;  // in field order, the order of release
+  struct Expected {
+    DType dtype;
+    Dims sizes;
+  };
+  std::array<Expected, kMaxSlots> expected;  // by slot: the forward result that the gradient belongs to
+  NodeData data;
+  TensorImpl* variable = nullptr;   // of AccumulateGrad
+  std::shared_ptr<void> extension;  // what a node beyond saved tensors holds (a reentrant checkpoint's function)
+
+  bool Wants(int edge) const { return edge < edge_count && static_cast<bool>(edges[static_cast<size_t>(edge)].node); }
+  // Keeps t for backward. `own_result`: t is a result of this very node's op.
+  void Save(const Tensor& t, bool own_result = false);
+  void SaveNothing() { ++saved_count; }
+  bool Has(int field) const { return saved[static_cast<size_t>(field)].defined(); }
+  // The saved tensor. In a checkpointed region this sets off the recomputation.
+  Tensor Unpack(int field);
+  void ReleaseSaved();
+  // Declares t as the result that slot `slot` is the gradient of.
+  void SetHistory(const Tensor& t, uint32_t slot = 0);
+};
+
+// A node for an op on these inputs, with edges to the nodes that made them (undefined tensors: no edge), or null where
+// no gradient is wanted. Takes the next sequence number: make the node before the op.
+NodeRef MakeNode(Tracer& tracer, const NodeType& type, std::initializer_list<const Tensor*> inputs);
+
+// loss.backward(): `gradient` is the root's. REQUIRES: root has a history.
+void Backward(const Tensor& root, Operand gradient);
+// The same from several roots.
+void Backward(Tracer& tracer, std::span<const Tensor> roots, std::span<Tensor> gradients);
+
+// A leaf that requires grad.
+void MakeParameter(const Tensor& t);
+
+}  // namespace tidemark

@@ -1,0 +1,286 @@
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "graph/autocast.h"
+#include "graph/autograd.h"
+#include "graph/base/check.h"
+#include "graph/functional.h"
+
+namespace tidemark {
+namespace {
+
+constexpr double kInverseOfDropoutUnit = 4294967296.0;  // Attributes::integer holds a probability in 1/2^32
+
+Attributes AttentionAttributes(const AttentionOptions& options, int64_t head_dim) {
+  return {.number = options.scale.value_or(1.0 / std::sqrt(static_cast<double>(head_dim))),
+          .integer = {options.causal ? 1 : 0, static_cast<int64_t>(options.dropout * kInverseOfDropoutUnit)}};
+}
+
+Attributes AttributesOf(const Node& n) {
+  return {.number = n.data.number, .integer = {n.data.integer[0], n.data.integer[1]}};
+}
+
+void Remember(Node& n, const Attributes& a) {
+  n.data.number = a.number;
+  n.data.integer[0] = a.integer[0];
+  n.data.integer[1] = a.integer[1];
+}
+
+Dims DenseLike(const Tensor& t) {
+  return IsDense(t.sizes(), t.strides()) ? t.strides() : DenseStridesLike(t.sizes(), t.strides());
+}
+
+// [B, heads, T, D], stored [B, T, heads, D].
+ResultType HeadsInside(DType dtype, const Dims& sizes) {
+  const int64_t row = sizes[1] * sizes[3];
+  return {dtype, {sizes, {sizes[2] * row, sizes[3], row, 1}}};
+}
+
+// --- Flash. Saved: 0 key, 1 query, 2 value, 3 log of the sums, 4 result, 5 random state, 6 unused.
+
+void FlashGradient(Node& n, Gradients& in, Gradients& out) {
+  const Tensor key = n.Unpack(0);
+  const Tensor query = n.Unpack(1);
+  const Tensor value = n.Unpack(2);
+  const Tensor sums = n.Unpack(3);
+  const Tensor result = n.Unpack(4);
+  std::array<ResultType, 3> types;
+  const std::array<const Tensor*, 3> sources = {&query, &key, &value};
+  for (size_t i = 0; i < 3; ++i) {
+    types[i] = {sources[i]->dtype(), {sources[i]->sizes(), DenseLike(*sources[i])}};
+  }
+  const std::array<const Tensor*, 6> inputs = {&in[0], &query, &key, &value, &result, &sums};
+  n.tracer->Emit(OpKind::kFlashBackward, inputs, types, std::span(out.data(), 3), AttributesOf(n));
+}
+constexpr NodeType kFlashBackward = {"ScaledDotProductFlashAttentionBackward0", &FlashGradient};
+
+Tensor FlashForward(Operand q, Operand k, Operand v, const Attributes& attributes) {
+  Tracer& tracer = q->tracer();
+  const NodeRef node = MakeNode(tracer, kFlashBackward, {&*q, &*k, &*v});
+  if (node) {
+    for (const Operand* t : {&k, &q, &v}) node->Save(**t);
+    Remember(*node, attributes);
+  }
+  const std::array types = {ResultType{q->dtype(), {q->sizes(), DenseLike(*q)}},
+                            Contiguous(DType::kFloat32, {q->size(0), q->size(1), q->size(2)}),
+                            Contiguous(DType::kInt64, {2}), Contiguous(DType::kInt64, {})};
+  std::array<Tensor, 4> results;
+  const std::array<const Tensor*, 3> inputs = {&*q, &*k, &*v};
+  tracer.Emit(OpKind::kFlashForward, inputs, types, results, attributes);
+  if (node) {
+    node->Save(results[1], true);
+    node->Save(results[0], true);
+    node->Save(results[2], true);
+    node->Save(results[3], true);
+    node->SetHistory(results[0]);
+  }
+  for (const size_t i : {1U, 2U, 3U}) results[i].Reset();
+  Drop(q, k, v);
+  return std::move(results[0]);
+}
+
+// Flash attention wants head dimensions that are multiples of 8: others are padded, and the result is cut.
+Tensor Flash(const Tensor& q, const Tensor& k, const Tensor& v, const Attributes& attributes) {
+  const int64_t dim = q.size(-1);
+  if (dim % 8 == 0) return FlashForward(q, k, v, attributes);
+  const int64_t padded = (dim + 7) / 8 * 8;
+  Tensor q_padded = Pad(q, padded);
+  Tensor k_padded = Pad(k, padded);
+  Tensor v_padded = Pad(v, padded);
+  return Slice(FlashForward(q_padded, k_padded, v_padded, attributes), -1, 0, dim);
+}
+
+// --- Efficient. Saved: 0 mask, 1 key, 2 query, 3 value, 4 log of the sums, 5 result, 6 offset, 7 seed.
+// Edges: query, key, value, mask.
+
+void EfficientGradient(Node& n, Gradients& in, Gradients& out) {
+  const Tensor mask = n.Unpack(0);
+  const Tensor key = n.Unpack(1);
+  const Tensor query = n.Unpack(2);
+  const Tensor value = n.Unpack(3);
+  const Tensor sums = n.Unpack(4);
+  const Tensor result = n.Unpack(5);
+  std::array<ResultType, 4> types = {HeadsInside(query.dtype(), query.sizes()), HeadsInside(key.dtype(), key.sizes()),
+                                     HeadsInside(value.dtype(), value.sizes())};
+  size_t count = 3;
+  if (n.Wants(3)) {
+    // The last dimension is stored with a stride of a multiple of 16.
+    const int64_t last = (mask.size(3) + 15) / 16 * 16;
+    const Dims strides = {mask.size(1) * mask.size(2) * last, mask.size(2) * last, last, 1};
+    types[count++] = {query.dtype(), {mask.sizes(), strides}};
+  }
+  const std::array<const Tensor*, 7> inputs = {&in[0], &query, &key, &value, &result, &sums, &mask};
+  n.tracer->Emit(OpKind::kEfficientBackward, inputs, std::span(types.data(), count), std::span(out.data(), count),
+                 AttributesOf(n));
+}
+constexpr NodeType kEfficientBackward = {"ScaledDotProductEfficientAttentionBackward0", &EfficientGradient};
+
+bool Aligned(const Tensor& mask) {
+  for (int i = 0; i + 1 < mask.dims(); ++i) {
+    if (mask.strides()[i] % 8 != 0) return false;
+  }
+  return mask.strides().back() == 1;
+}
+
+Tensor Efficient(const Tensor& q, const Tensor& k, const Tensor& v, Tensor mask, const AttentionOptions& options) {
+  Tracer& tracer = q.tracer();
+  if (mask.defined()) {
+    const int64_t last = mask.size(-1);
+    if (!Aligned(mask)) mask = Slice(Pad(std::move(mask), last + 8 - last % 8), -1, 0, last);
+    mask = Expand(std::move(mask), {q.size(0), q.size(1), q.size(2), k.size(2)});
+  }
+  const Attributes attributes = AttentionAttributes(options, q.size(-1));
+  const NodeRef node = MakeNode(tracer, kEfficientBackward, {&q, &k, &v, &mask});
+  if (node) {
+    for (const Tensor* t : {&static_cast<const Tensor&>(mask), &k, &q, &v}) node->Save(*t);
+    Remember(*node, attributes);
+  }
+  const Dims result_sizes = {q.size(0), q.size(1), q.size(2), v.size(3)};
+  std::array<ResultType, 4> types;
+  std::array<Tensor, 4> results;
+  size_t count = 0;
+  const bool has_seed = options.dropout == 0;
+  if (has_seed) {
+    types[count++] = Contiguous(DType::kInt64, {});
+    types[count++] = Contiguous(DType::kInt64, {});
+  }
+  const size_t result = count;
+  types[count++] = HeadsInside(q.dtype(), result_sizes);
+  const int64_t padded = (q.size(2) + 31) / 32 * 32;
+  if (node) types[count++] = Contiguous(DType::kFloat32, {q.size(0), q.size(1), padded});
+  const std::array<const Tensor*, 4> inputs = {&q, &k, &v, &mask};
+  tracer.Emit(OpKind::kEfficientForward, inputs, std::span(types.data(), count), std::span(results.data(), count),
+              attributes);
+  if (node) {
+    node->Save(results[result + 1], true);
+    node->Save(results[result], true);
+    if (has_seed) {
+      node->Save(results[1], true);
+      node->Save(results[0], true);
+    }
+    node->SetHistory(results[result]);
+  }
+  for (size_t i = 0; i < count; ++i) {
+    if (i != result) results[i].Reset();
+  }
+  return std::move(results[result]);
+}
+
+// --- Math: the operator written out.
+
+void SafeSoftmaxGradient(Node& n, Gradients& in, Gradients& out) {
+  if (!n.Wants(0)) return;
+  const Tensor result = n.Unpack(0);
+  out[0] = n.tracer->Emit(OpKind::kSoftmaxBackward, {&in[0], &result}, Contiguous(result.dtype(), in[0].sizes()));
+}
+constexpr NodeType kSafeSoftmaxBackward = {"SafeSoftmaxBackward0", &SafeSoftmaxGradient};
+
+Tensor SafeSoftmax(Operand a) {
+  Tracer& tracer = a->tracer();
+  const NodeRef node = MakeNode(tracer, kSafeSoftmaxBackward, {&*a});
+  Tensor result = tracer.Emit(OpKind::kSafeSoftmax, {&*a}, Contiguous(a->dtype(), a->sizes()));
+  if (node) {
+    node->Save(result, true);
+    node->SetHistory(result);
+  }
+  a.Drop();
+  return result;
+}
+
+// 0 where the mask is true, minus infinity where it isn't.
+Tensor AsFloatingMask(Operand mask, DType dtype) {
+  Tracer& tracer = mask->tracer();
+  const Tensor low = Full(tracer, dtype, {}, -std::numeric_limits<double>::infinity());
+  const Tensor zero = Full(tracer, dtype, {}, 0);
+  Tensor result = tracer.Emit(OpKind::kWhere, {&*mask, &zero, &low}, Contiguous(dtype, mask->sizes()));
+  mask.Drop();
+  return result;
+}
+
+Tensor RepeatHeads(const Tensor& t, int64_t heads) {
+  if (t.size(1) == heads) return t;
+  const int64_t times = heads / t.size(1);
+  Tensor stretched = Expand(Unsqueeze(t, 2), {t.size(0), t.size(1), times, t.size(2), t.size(3)});
+  return View(Clone(std::move(stretched)), {t.size(0), heads, t.size(2), t.size(3)});
+}
+
+Tensor Math(const Tensor& q_given, const Tensor& k_given, const Tensor& v_given, const Tensor& mask_given,
+            const AttentionOptions& options) {
+  Tracer& tracer = q_given.tracer();
+  const DType origin = q_given.dtype();
+  const DType accumulate = IsHalf(origin) ? DType::kFloat32 : origin;
+  Tensor weights_returned;
+  Tensor q = To(q_given, accumulate);
+  Tensor k = To(k_given, accumulate);
+  Tensor v = To(v_given, accumulate);
+  const double scale =
+      std::sqrt(options.scale.value_or(1.0 / std::sqrt(static_cast<double>(q.size(-1)))));
+  Tensor mask = mask_given;
+  Tensor scaled_q = Mul(q, scale);
+  if (options.causal) {
+    Tensor ones = Full(tracer, DType::kBool, {q.size(2), k.size(2)}, 1);
+    Tensor lower = Unary(OpKind::kTril, std::move(ones));
+    mask = AsFloatingMask(std::move(lower), q.dtype());
+  }
+  Tensor k_heads = options.grouped ? RepeatHeads(k, q.size(1)) : k;
+  Tensor v_heads = options.grouped ? RepeatHeads(v, q.size(1)) : v;
+  Tensor weights = MatMul(scaled_q, Mul(Transpose(k_heads, -2, -1), scale));
+  if (mask.defined()) AddInPlace(weights, mask);
+  weights = SafeSoftmax(std::move(weights));
+  weights = Dropout(std::move(weights), options.dropout, true);
+  weights_returned = To(weights, origin);
+  return To(MatMul(weights, v_heads), origin);
+}
+
+// --- Choice
+
+bool FlashSupports(const Tracer& tracer, const Tensor& q, const Tensor& mask, const AttentionOptions& options) {
+  if (!IsHalf(q.dtype()) || mask.defined() || q.size(-1) > 256) return false;
+  const int capability = tracer.device().compute_capability;
+  const bool needs_grad = tracer.grad_enabled && q.requires_grad();
+  const bool small_shared_memory = capability >= 86 && capability <= 89;
+  const int64_t dim = (q.size(-1) + 7) / 8 * 8;
+  if (!small_shared_memory || !needs_grad) return true;
+  return !(dim > 192 && dim <= 224) && !(dim > 224 && options.dropout > 0);
+}
+
+bool EfficientSupports(const Tensor& q) { return q.size(-1) % (IsHalf(q.dtype()) ? 8 : 4) == 0; }
+
+AttentionKernel Choose(const Tracer& tracer, const Tensor& q, const Tensor& mask, const AttentionOptions& options) {
+  switch (tracer.attention) {
+    case AttentionChoice::kFlash:
+      return AttentionKernel::kFlash;
+    case AttentionChoice::kEfficient:
+      return AttentionKernel::kEfficient;
+    case AttentionChoice::kMath:
+      return AttentionKernel::kMath;
+    default:
+      break;
+  }
+  if (FlashSupports(tracer, q, mask, options)) return AttentionKernel::kFlash;
+  return EfficientSupports(q) ? AttentionKernel::kEfficient : AttentionKernel::kMath;
+}
+
+}  // namespace
+
+Tensor ScaledDotProductAttention(Operand q_given, Operand k_given, Operand v_given, Operand mask_given,
+                                 const AttentionOptions& options) {
+  Tensor mask = mask_given.defined() ? CastToHalf(std::move(mask_given)) : Tensor();
+  Tensor v = CastToHalf(std::move(v_given));
+  Tensor k = CastToHalf(std::move(k_given));
+  Tensor q = CastToHalf(std::move(q_given));
+  const AutocastOff off(q.tracer());
+  if (mask.defined() && mask.dtype() == DType::kBool) mask = AsFloatingMask(std::move(mask), q.dtype());
+  switch (Choose(q.tracer(), q, mask, options)) {
+    case AttentionKernel::kFlash:
+      return Flash(q, k, v, AttentionAttributes(options, q.size(-1)));
+    case AttentionKernel::kEfficient:
+      return Efficient(q, k, v, std::move(mask), options);
+    case AttentionKernel::kMath:
+      return Math(q, k, v, mask, options);
+  }
+  return {};
+}
+
+}  // namespace tidemark

@@ -1,0 +1,10 @@
+#include "tools/commands/command.h"
+
+int main(int argc, char** argv) {
+  constexpr tidemark::AddCommand kCommands[] = {
+      &tidemark::AddSimulate,
+      &tidemark::AddReplay,
+      &tidemark::AddList,
+  };
+  return tidemark::RunCommandLine(argc, argv, kCommands);
+}

@@ -69,8 +69,8 @@ struct OutOfMemory {
   uint32_t event = 0;  // of the tape; filled in by the replay
   AllocationId allocation;
   Bytes requested;
-  Bytes segment_bytes;  // what the policy wanted from the driver for it
-  std::string message;  // the exception's text, as the framework words it
+  Bytes segment_bytes{};  // what the policy wanted from the driver for it
+  std::string message{};  // the exception's text, as the framework words it
   bool operator==(const OutOfMemory&) const = default;
 };
 
@@ -98,12 +98,19 @@ struct SegmentView {
   static constexpr uint32_t kDefaultPool = std::numeric_limits<uint32_t>::max();
 };
 
+// A block that was there before the first event.
+struct SeededBlock {
+  AllocationId allocation;
+  BlockHandle block = kNoBlock;
+};
+
 class Allocator {
  public:
   virtual ~Allocator() = default;
 
   // Called once before the first event. Online policies ignore it; an offline planner decides here.
   virtual Status Plan(const Tape& /*tape*/) { return {}; }
+  virtual bool needs_whole_tape() const { return false; }
 
   virtual Allocated Allocate(AllocationId allocation, Bytes bytes, int32_t stream) = 0;
   virtual void Free(BlockHandle block) = 0;
@@ -125,6 +132,8 @@ class Allocator {
   virtual std::vector<Statistic> Statistics() const = 0;
   // Segments by ordinal. O(blocks log blocks).
   virtual std::vector<SegmentView> Segments() const = 0;
+  // The live blocks of AllocatorOptions::initial.
+  virtual std::vector<SeededBlock> SeededBlocks() const { return {}; }
   // REQUIRES: some Allocate said kOutOfMemory.
   virtual const OutOfMemory& last_out_of_memory() const = 0;
   // Why the events so far can't be simulated; empty: they can.

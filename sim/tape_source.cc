@@ -59,7 +59,10 @@ Status LineSource::Fill() {
   end_ -= begin_;
   begin_ = 0;
   if (buffer_.size() < end_ + kBufferBytes) buffer_.resize(end_ + kBufferBytes);
-  if (!started_) RETURN_IF_ERROR(StartGzip());
+  if (!started_) {
+    RETURN_IF_ERROR(StartGzip());
+    if (end_ > begin_) return {};
+  }
   Result<size_t> count = gzip_ != nullptr ? Inflate(buffer_.data() + end_, buffer_.size() - end_)
                                           : ReadRaw(buffer_.data() + end_, buffer_.size() - end_);
   if (!count.ok()) return count.error();

@@ -1,0 +1,347 @@
+// Tables of blocks and segments, what the outside may see of them, and the start from a given state.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "graph/base/check.h"
+#include "sim/allocators/caching/engine.h"
+#include "sim/allocators/caching/rounding.h"
+
+namespace tidemark::caching {
+namespace {
+
+constexpr int64_t kAddressStep = int64_t{2} << 20;
+constexpr int64_t kLowestAddress = int64_t{1} << 34;
+constexpr int64_t kHighestAddress = int64_t{1} << 62;
+constexpr int64_t kMostMemory = int64_t{1} << 50;
+
+int64_t RoundUpTo(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
+
+// PyTorch's format_size.
+std::string FormatSize(int64_t bytes) {
+  const double size = static_cast<double>(bytes);
+  if (bytes <= 1024) return fmt::format("{} bytes", bytes);
+  if (bytes <= 1048576) return fmt::format("{:.2f} KiB", size / 1024);
+  if (bytes <= 1073741824) return fmt::format("{:.2f} MiB", size / 1048576);
+  return fmt::format("{:.2f} GiB", size / 1073741824);
+}
+
+}  // namespace
+
+CachingAllocator::CachingAllocator(const AllocatorOptions& options, const Profile& profile, Settings settings)
+    : profile_(profile),
+      settings_(std::move(settings)),
+      driver_(options.device_memory.count(), options.process_overhead.count()),
+      clock_(options.events),
+      address_order_(options.addresses) {
+  private_pools_.push_back(PrivatePool{.number = 0, .small = 0, .large = 1});
+  pools_.push_back(BlockPool{.small = true});
+  pools_.push_back(BlockPool{.small = false});
+  dense_streams_.emplace(0, 0);
+  next_address_ = address_order_ == AddressOrder::kRising ? kLowestAddress : kHighestAddress;
+  stats_.max_split_size = static_cast<int64_t>(settings_.max_split_size);
+  // A fraction sets a limit: set_per_process_memory_fraction, or the conf string when the device allocator is made.
+  const double total = options.device_memory / Bytes(1);
+  const double configured = settings_.per_process_memory_fraction;
+  rejection_limit_ = static_cast<int64_t>(configured * total);
+  if (profile_.whole_fraction_is_no_limit) {
+    const double fraction = options.fraction.value_or(configured);
+    if (fraction < 1) limit_ = static_cast<int64_t>(std::round(fraction * total));
+  } else if (options.fraction || configured < 1) {
+    limit_ = static_cast<int64_t>(options.fraction.value_or(configured) * total);
+  }
+}
+
+Result<std::unique_ptr<Allocator>> CachingAllocator::Create(const AllocatorOptions& options) {
+  ASSIGN_OR_RETURN(const Profile* profile, FindProfile(options.framework));
+  Result<Settings> settings = ParseSettings(options.conf, *profile);
+  if (!settings.ok()) return InvalidInput(fmt::format("conf \"{}\": {}", options.conf, settings.error().message));
+  if (options.device_memory <= Bytes(0) || options.device_memory > Bytes(kMostMemory)) {
+    return InvalidInput(
+        fmt::format("a device with {} bytes of memory: wanted 1 to {}", options.device_memory.count(), kMostMemory));
+  }
+  if (options.process_overhead < Bytes(0) || options.process_overhead > options.device_memory) {
+    return InvalidInput(fmt::format("an overhead of {} bytes on a device with {}", options.process_overhead.count(),
+                                    options.device_memory.count()));
+  }
+  if (options.fraction && !(*options.fraction >= 0 && *options.fraction <= 1)) {
+    return InvalidInput(fmt::format("Invalid fraction value: {}. Allowed range: 0~1", *options.fraction));
+  }
+  std::unique_ptr<CachingAllocator> allocator(new CachingAllocator(options, *profile, *std::move(settings)));
+  if (options.initial != nullptr) RETURN_IF_ERROR(allocator->Seed(*options.initial));
+  return std::unique_ptr<Allocator>(std::move(allocator));
+}
+
+BlockId CachingAllocator::NewBlock() {
+  if (free_blocks_ == kNone) {
+    blocks_.emplace_back();
+    return static_cast<BlockId>(blocks_.size() - 1);
+  }
+  const BlockId block = free_blocks_;
+  free_blocks_ = blocks_[block].next;
+  blocks_[block].next = kNone;
+  return block;
+}
+
+void CachingAllocator::DeleteBlock(BlockId block) {
+  blocks_[block] = Block{};
+  blocks_[block].next = free_blocks_;
+  free_blocks_ = block;
+}
+
+// A segment that is one block, neither free nor handed out yet.
+SegmentId CachingAllocator::NewSegment(int64_t size, const Request& request, bool expandable) {
+  SegmentId id = static_cast<SegmentId>(segments_.size());
+  if (free_segments_.empty()) {
+    segments_.emplace_back();
+  } else {
+    id = free_segments_.back();
+    free_segments_.pop_back();
+  }
+  const BlockId block = NewBlock();
+  Segment& segment = segments_[id];
+  segment = Segment{.ordinal = expandable ? -1 : next_ordinal_++, .size = size, .first = block};
+  segment.stream = request.stream;
+  segment.pool = request.pool;
+  segment.expandable = expandable;
+  segment.live = true;
+  const int64_t room = RoundUpTo(size, kAddressStep);
+  if (later_address_ < later_addresses_.size()) {
+    segment.address = later_addresses_[later_address_++];
+  } else if (address_order_ == AddressOrder::kRising) {
+    segment.address = next_address_;
+    next_address_ += room;
+  } else {
+    segment.address = next_address_ -= room;
+  }
+  if (profile_.ties == TieOrder::kAddress) {
+    segment.position = segment.address;
+  } else {
+    segment.position = next_position_;
+    next_position_ += room;
+  }
+  Block& b = blocks_[block];
+  b.position = segment.position;
+  b.size = size;
+  b.segment = id;
+  b.index = request.index;
+  b.expandable = expandable;
+  b.small = pools_[request.pool].small;
+  return id;
+}
+
+void CachingAllocator::InsertFree(BlockId block) {
+  Block& b = blocks_[block];
+  FreeIndex& index = indices_[b.index];
+  b.age_base = pools_[index.pool()].lookups;
+  index.Insert(blocks_.data(), block);
+}
+
+void CachingAllocator::RaisePeak(Counter counter, PoolClass pool, int64_t by) {
+  Stat& all = stats_.arrays[kAll][counter];
+  all.current += by;
+  if (all.current > all.peak) {
+    all.peak = all.current;
+    peak_rose_ = true;
+  }
+  stats_.arrays[pool][counter].Increase(by);
+}
+
+void CachingAllocator::ResetPeak() {
+  highest_ = peak();
+  stats_.ResetPeak();
+}
+
+Placement CachingAllocator::Where(BlockHandle block) const {
+  const Block& b = blocks_[block];
+  const Segment& segment = segments_[b.segment];
+  const int64_t offset = b.position - segment.position;
+  return {segment.ordinal, Bytes(offset), Bytes(b.size), segment.address + offset};
+}
+
+Usage CachingAllocator::usage() const {
+  return {Bytes(stats_.Current(kRequestedBytes)),     Bytes(stats_.Current(kAllocatedBytes)),
+          Bytes(stats_.Current(kActiveBytes)),        Bytes(stats_.Current(kReservedBytes)),
+          Bytes(stats_.Current(kInactiveSplitBytes)), stats_.Current(kSegment)};
+}
+
+Usage CachingAllocator::peak() const {
+  const auto highest = [&](Counter counter, Bytes before) {
+    return std::max(before, Bytes(stats_.arrays[kAll][counter].peak));
+  };
+  return {highest(kRequestedBytes, highest_.requested),
+          highest(kAllocatedBytes, highest_.allocated),
+          highest(kActiveBytes, highest_.active),
+          highest(kReservedBytes, highest_.reserved),
+          highest(kInactiveSplitBytes, highest_.inactive_split),
+          0};
+}
+
+std::vector<SegmentView> CachingAllocator::Segments() const {
+  std::vector<SegmentView> views;
+  for (const Segment& segment : segments_) {
+    if (!segment.live || segment.ordinal < 0) continue;
+    SegmentView view;
+    view.ordinal = segment.ordinal;
+    view.address = segment.address;
+    view.stream = segment.stream;
+    view.large = !pools_[segment.pool].small;
+    view.expandable = segment.expandable;
+    if (const uint32_t owner = pools_[segment.pool].owner; owner != 0) view.pool = private_pools_[owner].number;
+    for (BlockId id = segment.first; id != kNone; id = blocks_[id].next) {
+      const Block& b = blocks_[id];
+      if (!b.mapped) continue;
+      const bool pending = !b.allocated && b.uses != kNone;
+      view.size += Bytes(b.size);
+      view.blocks.push_back({Bytes(b.position - segment.position), Bytes(b.size),
+                             Bytes(b.allocated || pending ? b.requested : 0),
+                             b.allocated ? BlockState::kAllocated
+                             : pending   ? BlockState::kPendingFree
+                                         : BlockState::kFree,
+                             b.allocated || pending ? id : kNoBlock});
+    }
+    views.push_back(std::move(view));
+  }
+  std::ranges::sort(views, {}, &SegmentView::ordinal);
+  return views;
+}
+
+Allocated CachingAllocator::FailTooLarge(AllocationId allocation, const Request& request) {
+  out_of_memory_ = OutOfMemory{.allocation = allocation, .requested = Bytes(request.bytes)};
+  out_of_memory_.message = "CUDA out of memory. Tried to allocate more than 1EB memory.";
+  return {AllocateOutcome::kOutOfMemory, kNoBlock};
+}
+
+Allocated CachingAllocator::Fail(AllocationId allocation, const Request& request) {
+  out_of_memory_ =
+      OutOfMemory{.allocation = allocation, .requested = Bytes(request.bytes), .segment_bytes = Bytes(request.segment)};
+  if (request.rejected) {
+    out_of_memory_.message = fmt::format(
+        "CUDA out of memory. Allocation was preemptively rejected because it would exceed "
+        "per_process_memory_fraction limit. Requested size: {}",
+        FormatSize(request.bytes));
+  } else {
+    ++stats_.num_ooms;
+    out_of_memory_.message = OutOfMemoryMessage(request);
+  }
+  return {AllocateOutcome::kOutOfMemory, kNoBlock};
+}
+
+// The exception's text. What is free in private pools counts as allocated there, since nobody else can have it.
+std::string CachingAllocator::OutOfMemoryMessage(const Request& request) const {
+  int64_t private_free = 0;
+  for (const Segment& segment : segments_) {
+    if (!segment.live || pools_[segment.pool].owner == 0) continue;
+    for (BlockId id = segment.first; id != kNone; id = blocks_[id].next) {
+      if (blocks_[id].mapped && IsIdle(blocks_[id])) private_free += blocks_[id].size;
+    }
+  }
+  const int64_t allocated = stats_.Current(kAllocatedBytes) + private_free;
+  std::string text = fmt::format(
+      "CUDA out of memory. Tried to allocate {}. GPU 0 has a total capacity of {} of which {} is free. Including "
+      "non-PyTorch "
+      "memory, this process has {} memory in use. ",
+      FormatSize(request.segment), FormatSize(driver_.total()), FormatSize(driver_.free()), FormatSize(driver_.used()));
+  if (limit_) text += fmt::format("{} allowed; ", FormatSize(*limit_));
+  text += fmt::format("Of the allocated memory {} is allocated by PyTorch, ", FormatSize(allocated));
+  if (private_free > 0) {
+    text += fmt::format("with {} allocated in private pools (e.g., CUDA Graphs), ", FormatSize(private_free));
+  }
+  text += fmt::format("and {} is reserved by PyTorch but unallocated.",
+                      FormatSize(stats_.Current(kReservedBytes) - allocated));
+  if (!settings_.expandable_segments || !profile_.advice_unless_expandable) {
+    text += fmt::format(
+        " If reserved but unallocated memory is large try setting PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True to "
+        "avoid "
+        "fragmentation.  See documentation for Memory Management  ({})",
+        profile_.documentation);
+  }
+  return text;
+}
+
+Status CachingAllocator::Seed(const InitialState& initial) {
+  later_addresses_ = initial.later_addresses;
+  std::vector<const InitialSegment*> by_address;
+  for (const InitialSegment& segment : initial.segments) by_address.push_back(&segment);
+  std::ranges::stable_sort(by_address, {}, [](const InitialSegment* segment) { return segment->address; });
+  for (const InitialSegment* segment : by_address) {
+    RETURN_IF_ERROR(SeedSegment(*segment));
+    next_address_ = address_order_ == AddressOrder::kRising
+                        ? std::max(next_address_, RoundUpTo(segment->address + segment->size.count(), kAddressStep))
+                        : next_address_;
+  }
+  if (address_order_ == AddressOrder::kFalling && !by_address.empty()) {
+    next_address_ = by_address.front()->address / kAddressStep * kAddressStep;
+  }
+  stats_.StartHere();
+  return {};
+}
+
+// An expandable segment's mapped run becomes a segment that can't grow.
+Status CachingAllocator::SeedSegment(const InitialSegment& initial) {
+  const auto wrong = [&](std::string_view what) {
+    return InvalidInput(fmt::format("initial segment at {:#x}: {}", initial.address, what));
+  };
+  if (initial.size <= Bytes(0) || initial.size > Bytes(kMostMemory) || initial.address < 0 ||
+      initial.address > kHighestAddress) {
+    return wrong("address or size out of range");
+  }
+  if (initial.blocks.empty()) return wrong("no blocks");
+  if (!driver_.Take(initial.size.count())) return wrong("more than the device has");
+  Request request{.size = initial.size.count(), .segment = initial.size.count(), .stream = initial.stream};
+  request.pool = initial.large ? 1 : 0;
+  request.index = IndexFor(request.pool, initial.stream);
+  std::vector<int64_t> later = std::exchange(later_addresses_, {initial.address});
+  const size_t at = std::exchange(later_address_, 0);
+  const SegmentId segment = NewSegment(initial.size.count(), request, /*expandable=*/false);
+  later_addresses_ = std::move(later);
+  later_address_ = at;
+  const PoolClass pool = initial.large ? kLargePool : kSmallPool;
+  held_ += initial.size.count();
+  stats_.Increase(kSegment, pool, 1);
+  stats_.Increase(kReservedBytes, pool, initial.size.count());
+  if (IsOversize(initial.size.count())) stats_.oversize_segments.Increase(1);
+  BlockId block = segments_[segment].first;
+  int64_t offset = 0;
+  for (size_t k = 0; k < initial.blocks.size(); ++k) {
+    const InitialBlock& b = initial.blocks[k];
+    if (b.size <= Bytes(0) || b.size.count() > initial.size.count() - offset) return wrong("blocks don't add up to it");
+    if (b.requested < Bytes(0)) return wrong("a block of negative size");
+    if (k > 0) {
+      const BlockId before = std::exchange(block, NewBlock());
+      blocks_[block] = blocks_[before];
+      blocks_[block].prev = before;
+      blocks_[before].next = block;
+    }
+    blocks_[block].position = segments_[segment].position + offset;
+    blocks_[block].size = b.size.count();
+    blocks_[block].requested = b.requested.count();
+    blocks_[block].allocated = b.allocation.valid();
+    offset += b.size.count();
+  }
+  if (offset != initial.size.count()) return wrong("blocks don't add up to it");
+  size_t k = 0;
+  for (block = segments_[segment].first; block != kNone; block = blocks_[block].next, ++k) {
+    const Block& b = blocks_[block];
+    if (!b.allocated) {
+      InsertFree(block);
+      if (b.IsSplit()) {
+        stats_.Increase(kInactiveSplit, pool, 1);
+        stats_.Increase(kInactiveSplitBytes, pool, b.size);
+      }
+      continue;
+    }
+    seeded_.push_back({initial.blocks[k].allocation, block});
+    stats_.Increase(kAllocation, pool, 1);
+    stats_.Increase(kActive, pool, 1);
+    stats_.Increase(kAllocatedBytes, pool, b.size);
+    stats_.Increase(kActiveBytes, pool, b.size);
+    stats_.Increase(kRequestedBytes, pool, b.requested);
+    if (IsOversize(b.size)) stats_.oversize_allocations.Increase(1);
+  }
+  return {};
+}
+
+}  // namespace tidemark::caching

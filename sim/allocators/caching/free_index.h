@@ -1,0 +1,50 @@
+// The free blocks of one pool and one stream, ordered by size and then position: best fit in a few nanoseconds.
+//
+// Sizes fall into bins, 16 to each power of two; up to 16 KiB every multiple of 512 has a bin of its own. A bitmap
+// tells which bins hold something. Within a bin the blocks form a treap whose links lie in the blocks themselves, with
+// priorities that are hashes of their numbers: no memory is allocated after the index, and a bin with n blocks costs
+// O(log n) however equal they are.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "sim/allocators/caching/block.h"
+
+namespace tidemark::caching {
+
+class FreeIndex {
+ public:
+  FreeIndex(uint32_t pool, int32_t stream) : pool_(pool), stream_(stream) { roots_.fill(kNone); }
+
+  uint32_t pool() const { return pool_; }
+  int32_t stream() const { return stream_; }
+
+  // `blocks` is the table of all blocks. REQUIRES: size < 2^61.
+  void Insert(Block* blocks, BlockId block);
+  void Erase(Block* blocks, BlockId block);
+  // The first block with (size, position) >= the given one, or kNone.
+  BlockId LowerBound(const Block* blocks, int64_t size, int64_t position) const;
+  // The block after and before one that is in the index, or kNone.
+  BlockId Next(const Block* blocks, BlockId block) const;
+  BlockId Previous(const Block* blocks, int64_t size, int64_t position) const;  // the last one < (size, position)
+  BlockId First(const Block* blocks) const;
+
+  // Ranges of expandable segments without memory, by address. The owner keeps them sorted; there are few.
+  std::vector<BlockId> unmapped;
+
+ private:
+  static constexpr size_t kBins = 52 * 16;
+  static size_t BinOf(int64_t size);
+  size_t NextBin(size_t from) const;      // the first that isn't empty, from `from` on; kBins: none
+  size_t PreviousBin(size_t from) const;  // the last that isn't empty, before `from`; kBins: none
+
+  std::array<BlockId, kBins> roots_;
+  std::array<uint64_t, kBins / 64> filled_{};
+  uint32_t pool_;
+  int32_t stream_;
+};
+
+}  // namespace tidemark::caching

@@ -206,7 +206,7 @@ TEST(RunFile, OverridesThatCannotBeCarriedOut) {
 
 TEST(RunFile, EveryShippedRunIsGood) {
   int files = 0;
-  for (const auto& entry : std::filesystem::directory_iterator(TIDEMARK_TEST_DATA "/../configs/runs")) {
+  for (const auto& entry : std::filesystem::directory_iterator(TIDEMARK_SOURCE_DIR "/configs/runs")) {
     const Result<LoadedRun> run = LoadRun(entry.path(), {});
     EXPECT_TRUE(run.ok()) << run.error().message;
     ++files;

@@ -1,0 +1,12 @@
+// nanoGPT's GPT-2.
+#pragma once
+
+#include <memory>
+
+#include "graph/model.h"
+
+namespace tidemark {
+
+std::unique_ptr<Model> MakeNanogpt(Tracer& tracer, const RunConfig& run);
+
+}  // namespace tidemark

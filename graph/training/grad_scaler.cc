@@ -1,0 +1,104 @@
+#include "graph/training/grad_scaler.h"
+
+namespace tidemark {
+
+Tensor GradScaler::Scalar(double value, DType dtype) { return Full(tracer_, dtype, {}, value, Role::kScalar); }
+
+Tensor GradScaler::Scale(const Tensor& loss) {
+  if (!enabled_) return loss;
+  if (!scale_.defined()) {
+    scale_ = Tensor(Scalar(65536.0), HolderKind::kOptimizer);
+    growth_tracker_ = Tensor(Scalar(0, DType::kInt32), HolderKind::kOptimizer);
+  }
+  return Mul(loss, scale_);
+}
+
+void GradScaler::Unscale(const Optimizer& optimizer) {
+  if (!enabled_) return;
+  unscaled_ = true;
+  // 1 / scale in double precision, as a float again.
+  Tensor inverse = To(Unary(OpKind::kReciprocal, To(scale_, DType::kFloat64)), DType::kFloat32);
+  Tensor found = Scalar(0);
+  // A copy of each for the (only) device.
+  const Tensor device_found = tracer_.Emit(OpKind::kClone, {&found}, Contiguous(DType::kFloat32, {}, Role::kScalar));
+  const Tensor device_inverse = tracer_.Emit(OpKind::kClone, {&inverse}, Contiguous(DType::kFloat32, {}, Role::kScalar));
+  std::vector<const Tensor*> operands;
+  for (const ParameterGroup& group : optimizer.groups()) {
+    for (const ParameterPtr& p : group.parameters) {
+      if (p->tensor.impl()->grad.defined()) operands.push_back(&p->tensor.impl()->grad);
+    }
+  }
+  std::vector<const Tensor*> changed = operands;
+  operands.push_back(&device_found);
+  operands.push_back(&device_inverse);
+  changed.push_back(&device_found);
+  tracer_.EmitInPlace(OpKind::kUnscaleGradients, operands, changed);
+  found_infinity_ = Tensor(device_found, HolderKind::kOptimizer);
+}
+
+void GradScaler::Step(Optimizer& optimizer) {
+  if (!enabled_) {
+    optimizer.Step();
+    return;
+  }
+  if (!optimizer.TakesGradScale()) {
+    if (!unscaled_) Unscale(optimizer);
+    optimizer.Step();
+    return;
+  }
+  Tensor grad_scale;
+  const bool was_unscaled = unscaled_;
+  if (!was_unscaled) {  // looks for infinities without unscaling
+    Tensor dummy = Scalar(1);
+    Tensor found = Scalar(0);
+    const Tensor device_found = tracer_.Emit(OpKind::kClone, {&found}, Contiguous(DType::kFloat32, {}, Role::kScalar));
+    const Tensor device_dummy = tracer_.Emit(OpKind::kClone, {&dummy}, Contiguous(DType::kFloat32, {}, Role::kScalar));
+    found_infinity_ = Tensor(device_found, HolderKind::kOptimizer);
+  }
+  const Tensor sum = tracer_.Emit(OpKind::kClone, {&found_infinity_}, Contiguous(DType::kFloat32, {}, Role::kScalar));
+  if (!was_unscaled) {
+    grad_scale = tracer_.Emit(OpKind::kClone, {&scale_}, Contiguous(DType::kFloat32, {}, Role::kScalar));
+  }
+  optimizer.Step();
+}
+
+void GradScaler::Update() {
+  if (!enabled_) return;
+  tracer_.EmitInPlace(OpKind::kUpdateScale, {&scale_, &growth_tracker_, &found_infinity_}, {&scale_, &growth_tracker_});
+  found_infinity_.Reset();
+  unscaled_ = false;
+}
+
+void ClipGradNorm(Tracer& tracer, const std::vector<ParameterPtr>& parameters, double max_norm) {
+  std::vector<const Tensor*> gradients;
+  for (const ParameterPtr& p : parameters) {
+    if (p->tensor.impl()->grad.defined()) gradients.push_back(&p->tensor.impl()->grad);
+  }
+  if (gradients.empty()) return;
+  const DType dtype = gradients[0]->dtype();
+  const ResultType scalar = Contiguous(dtype, {}, Role::kScalar);
+  Tensor total;
+  {
+    std::vector<Tensor> norms(gradients.size());
+    const std::vector<ResultType> types(gradients.size(), scalar);
+    tracer.Emit(OpKind::kForeachNorm, gradients, types, norms);
+    std::vector<const Tensor*> inputs;
+    for (const Tensor& norm : norms) inputs.push_back(&norm);
+    const Dims sizes = {static_cast<int64_t>(norms.size())};
+    const Tensor stacked = tracer.Emit(OpKind::kStack, inputs, Contiguous(dtype, sizes, Role::kScalar));
+    total = tracer.Emit(OpKind::kNorm, {&stacked}, scalar);
+  }
+  Tensor coefficient;
+  {
+    const Tensor shifted = Add(total, 1e-6);
+    const Tensor reciprocal = Unary(OpKind::kReciprocal, shifted);
+    coefficient = Mul(reciprocal, max_norm);
+  }
+  const Tensor clamped = tracer.Emit(OpKind::kClamp, {&coefficient}, scalar, {.number = 1});
+  coefficient.Reset();
+  std::vector<const Tensor*> operands = gradients;
+  operands.push_back(&clamped);
+  tracer.EmitInPlace(OpKind::kForeachMulInto, operands, gradients);
+}
+
+}  // namespace tidemark

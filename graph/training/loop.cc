@@ -1,0 +1,204 @@
+#include "graph/training/loop.h"
+
+#include <memory>
+#include <vector>
+
+#include "graph/autocast.h"
+#include "graph/autograd.h"
+#include "graph/model.h"
+#include "graph/training/grad_scaler.h"
+#include "graph/training/optimizer.h"
+
+namespace tidemark {
+namespace {
+
+// Names of the training loop. A rebound name drops its old tensor once the new one is there.
+void Rebind(Tensor& name, Tensor value) { name = Tensor(value, HolderKind::kCaller); }
+
+class Training {
+ public:
+  Training(Tracer& tracer, const RunConfig& run, Model& model)
+      : tracer_(tracer),
+        t_(run.training),
+        model_(model),
+        scaler_(tracer, run.training.precision == Precision::kAmpFp16) {
+    tracer.attention = t_.attention;
+    tracer.BeginPhase({.name = "model"});
+    model_.MoveToDevice();
+    parameters_ = model_.Parameters();
+    optimizer_ = MakeOptimizer(model_, t_);
+  }
+
+  // nanoGPT's loop: the next batch is fetched between forward and backward; logits and loss live on.
+  void RunNanogpt() {
+    tracer_.training = true;
+    Phase("data", 0, 0);
+    Fetch(x_, y_);
+    for (int64_t step = 0; step < t_.steps; ++step) {
+      if (EvaluatesAt(step)) EvaluateNanogpt(step);
+      for (int64_t micro = 0; micro < t_.gradient_accumulation; ++micro) {
+        Phase("forward", step, micro);
+        {
+          const AutocastRegion region(tracer_, Amp(), AmpDType());
+          ModelOutput out = model_(x_, y_);
+          Rebind(logits_, std::move(out.logits));
+          Rebind(loss_, std::move(out.loss));
+          Rebind(loss_, Div(loss_, static_cast<double>(t_.gradient_accumulation)));
+        }
+        Phase("data", step, micro);
+        Fetch(x_, y_);
+        Phase("backward", step, micro);
+        RunBackward();
+      }
+      Update(step);
+    }
+  }
+
+  // The plain loop of a PyTorch program: batch, forward, backward; the outputs live on.
+  void RunPlain() {
+    tracer_.training = true;
+    for (int64_t step = 0; step < t_.steps; ++step) {
+      if (EvaluatesAt(step)) EvaluatePlain(step);
+      for (int64_t micro = 0; micro < t_.gradient_accumulation; ++micro) {
+        Phase("data", step, micro);
+        Fetch(x_, y_);
+        Phase("forward", step, micro);
+        {
+          const AutocastRegion region(tracer_, Amp(), AmpDType());
+          RebindOutputs(model_(x_, y_));
+          Rebind(loss_, Div(outputs_.loss, static_cast<double>(t_.gradient_accumulation)));
+        }
+        Phase("backward", step, micro);
+        RunBackward();
+      }
+      Update(step);
+    }
+  }
+
+ private:
+  void Phase(const char* name, int64_t step, int64_t micro = -1, int64_t batch = -1) {
+    tracer_.BeginPhase({.name = name, .step = step, .micro_step = micro, .batch = batch});
+  }
+
+  bool Amp() const { return t_.precision == Precision::kAmpFp16 || t_.precision == Precision::kAmpBf16; }
+  DType AmpDType() const { return t_.precision == Precision::kAmpFp16 ? DType::kFloat16 : DType::kBFloat16; }
+
+  // Tokens and targets of the next batch: both are there before the old ones go.
+  void Fetch(Tensor& x, Tensor& y) {
+    const auto lengths = static_cast<int64_t>(t_.sequence.size());
+    const int64_t at = batches_taken_++ / t_.gradient_accumulation % lengths;
+    const Dims sizes = {t_.micro_batch, t_.sequence[static_cast<size_t>(at)]};
+    Tensor new_x = FromHost(tracer_, DType::kInt64, sizes, Role::kInput);
+    tracer_.SetName(new_x, InputName(x_name_, "x"));
+    Tensor new_y = FromHost(tracer_, DType::kInt64, sizes, Role::kInput);
+    tracer_.SetName(new_y, InputName(y_name_, "y"));
+    Rebind(x, std::move(new_x));
+    Rebind(y, std::move(new_y));
+  }
+
+  ScopeId InputName(ScopeId& name, const char* text) {
+    if (!name.valid()) name = tracer_.AddScope(text);
+    return name;
+  }
+
+  void RunBackward() {
+    Tensor scaled = scaler_.Scale(loss_);
+    Tensor root = tracer_.Emit(OpKind::kOnesLike, {&scaled}, Contiguous(scaled.dtype(), {}, Role::kLogitsAndLoss));
+    Backward(scaled, root);
+  }
+
+  void Update(int64_t step) {
+    if (t_.grad_clip > 0) {
+      Phase("clip", step);
+      scaler_.Unscale(*optimizer_);
+      ClipGradNorm(tracer_, parameters_, t_.grad_clip);
+    }
+    Phase("optimizer", step);
+    scaler_.Step(*optimizer_);
+    scaler_.Update();
+    Phase("zero_grad", step);
+    optimizer_->ZeroGrad();
+  }
+
+  bool EvaluatesAt(int64_t step) const { return t_.evaluation.has_value() && step % t_.evaluation->every == 0; }
+
+  void EvaluateNanogpt(int64_t step) {
+    const GradMode no_grad(tracer_, false);
+    tracer_.training = false;
+    Tensor loss, logits, y, x;
+    for (int64_t batch = 0; batch < t_.evaluation->batches; ++batch) {
+      Phase("evaluation", step, -1, batch);
+      Fetch(x, y);
+      const AutocastRegion region(tracer_, Amp(), AmpDType());
+      ModelOutput out = model_(x, y);
+      Rebind(logits, std::move(out.logits));
+      Rebind(loss, std::move(out.loss));
+    }
+    tracer_.training = true;
+  }
+
+  void EvaluatePlain(int64_t step) {
+    tracer_.training = false;
+    ModelOutput outputs;
+    Tensor y, x;
+    for (int64_t batch = 0; batch < t_.evaluation->batches; ++batch) {
+      Phase("evaluation", step, -1, batch);
+      Fetch(x, y);
+      const GradMode no_grad(tracer_, false);
+      const AutocastRegion region(tracer_, Amp(), AmpDType());
+      Assign(outputs, model_(x, y));
+    }
+    tracer_.training = true;
+  }
+
+  void RebindOutputs(ModelOutput out) { Assign(outputs_, std::move(out)); }
+
+  // outputs = model(…): the old object's fields go once the new one is there, loss first.
+  static void Assign(ModelOutput& name, ModelOutput value) {
+    ModelOutput old = std::move(name);
+    Rebind(name.loss, std::move(value.loss));
+    Rebind(name.logits, std::move(value.logits));
+    name.cache = std::move(value.cache);
+    Rebind(name.encoder, std::move(value.encoder));
+    old.loss.Reset();
+    old.logits.Reset();
+    while (!old.cache.empty()) old.cache.pop_back();
+  }
+
+  Tracer& tracer_;
+  const TrainingConfig& t_;
+  Model& model_;
+  GradScaler scaler_;
+  std::unique_ptr<Optimizer> optimizer_;
+  std::vector<ParameterPtr> parameters_;
+  int64_t batches_taken_ = 0;
+  ScopeId x_name_;
+  ScopeId y_name_;
+  Tensor x_, y_, logits_, loss_;
+  ModelOutput outputs_;
+};
+
+Status CheckSupported(const RunConfig& run) {
+  const TrainingConfig& t = run.training;
+  if (t.compile != CompileMode::kOff) {
+    return InvalidInput("training.compile: torch.compile can't be simulated yet; set it to false for the eager run");
+  }
+  const bool half = t.precision != Precision::kFp32;
+  if (t.attention == AttentionChoice::kFlash && !half) {
+    return InvalidInput("training.attention: flash attention takes 16-bit tensors only; with precision fp32 use auto, efficient or math");
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<Graph> TraceRun(const RunConfig& run) {
+  RETURN_IF_ERROR(CheckSupported(run));
+  Tracer tracer(run.device);
+  ASSIGN_OR_RETURN(const std::unique_ptr<Model> model, MakeModel(tracer, run));
+  Training training(tracer, run, *model);
+  run.training.loop == Loop::kNanogpt ? training.RunNanogpt() : training.RunPlain();
+  return tracer.TakeGraph();
+}
+
+}  // namespace tidemark

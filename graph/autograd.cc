@@ -7,18 +7,12 @@
 
 #include "graph/base/check.h"
 #include "graph/checkpoint.h"
+#include "graph/functional.h"
 
 namespace tidemark {
 namespace {
 
 constexpr uint64_t kLast = std::numeric_limits<uint64_t>::max();
-
-bool SameStrides(const Tensor& a, const Tensor& b) {
-  for (int i = 0; i < a.dims(); ++i) {
-    if (a.sizes()[i] != 1 && a.strides()[i] != b.strides()[i]) return false;
-  }
-  return true;
-}
 
 // .grad of a parameter takes the gradient over, or adds it in place.
 void AccumulateGrad(Node& node, Gradients& in, Gradients&) {
@@ -52,19 +46,6 @@ Edge GradientEdge(const Tensor& t) {
   TensorImpl& impl = *t.impl();
   if (impl.grad_fn) return {impl.grad_fn, impl.output_number};
   return {impl.accumulator, 0};
-}
-
-// Sums a gradient to the shape of the tensor that it belongs to (at::sum_to).
-Tensor SumTo(Tracer& tracer, const Tensor& gradient, const Dims& sizes) {
-  const int leading = gradient.dims() - sizes.size();
-  Dims kept;
-  for (int i = 0; i < gradient.dims(); ++i) {
-    const bool summed = i < leading || (sizes[i - leading] == 1 && gradient.size(i) != 1);
-    kept.Append(summed ? 1 : gradient.size(i));
-  }
-  Tensor sum = tracer.Emit(OpKind::kSum, {&gradient}, Contiguous(gradient.dtype(), kept, Role::kActivationGradient));
-  if (leading == 0) return sum;
-  return tracer.View(sum, sizes, ContiguousStrides(sizes));
 }
 
 // One backward pass: the buffered gradients and the ready nodes.
@@ -152,7 +133,7 @@ class Engine {
       Tensor& gradient = out[static_cast<size_t>(i)];
       if (!edge.node || !gradient.defined()) continue;
       const Node::Expected& expected = edge.node->expected[edge.slot];
-      if (!(gradient.sizes() == expected.sizes)) gradient = SumTo(tracer_, gradient, expected.sizes);
+      if (!(gradient.sizes() == expected.sizes)) gradient = SumTo(gradient, expected.sizes);
       if (gradient.dtype() != expected.dtype) {
         const Layout from = gradient.layout();
         const Layout to = {from.sizes,
@@ -205,8 +186,7 @@ void Node::Save(const Tensor& t, bool own_result) {
   }
   CheckpointFrame& frame = *tracer->saving_frame;
   if (frame.recomputing()) {
-    field.tensor = t.requires_grad() ? tracer->Detach(t, HolderKind::kSaved, type->name)
-                                     : Tensor(t, HolderKind::kSaved, type->name);
+    field.tensor = tracer->Detach(t, HolderKind::kSaved, type->name);
     frame.Recomputed(t);
     return;
   }
@@ -216,6 +196,7 @@ void Node::Save(const Tensor& t, bool own_result) {
 
 Tensor Node::Unpack(int field) {
   const SavedTensor& s = saved[static_cast<size_t>(field)];
+  if (field >= saved_count) return {};
   if (s.frame != nullptr) return s.frame->Take(s.index, s.frame);
   return s.tensor;
 }

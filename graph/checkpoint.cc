@@ -98,8 +98,7 @@ CheckpointFrame::CheckpointFrame(Tracer& tracer, const Tensors& inputs, Region r
 }
 
 void CheckpointFrame::Recomputed(const Tensor& t) {
-  tensors_.push_back(t.defined() && t.requires_grad() ? tracer_.Detach(t, HolderKind::kCheckpoint)
-                                                      : Tensor(t, HolderKind::kCheckpoint));
+  tensors_.push_back(tracer_.Detach(t, HolderKind::kCheckpoint));
   if (tensors_.size() == placeholders_) throw StopRecomputation();
 }
 

@@ -45,6 +45,8 @@ void FlashGradient(Node& n, Gradients& in, Gradients& out) {
   const Tensor value = n.Unpack(2);
   const Tensor sums = n.Unpack(3);
   const Tensor result = n.Unpack(4);
+  const Tensor random_state = n.Unpack(5);
+  const Tensor unused = n.Unpack(6);
   std::array<ResultType, 3> types;
   const std::array<const Tensor*, 3> sources = {&query, &key, &value};
   for (size_t i = 0; i < 3; ++i) {
@@ -101,6 +103,8 @@ void EfficientGradient(Node& n, Gradients& in, Gradients& out) {
   const Tensor value = n.Unpack(3);
   const Tensor sums = n.Unpack(4);
   const Tensor result = n.Unpack(5);
+  const Tensor offset = n.Unpack(6);
+  const Tensor seed = n.Unpack(7);
   std::array<ResultType, 4> types = {HeadsInside(query.dtype(), query.sizes()), HeadsInside(key.dtype(), key.sizes()),
                                      HeadsInside(value.dtype(), value.sizes())};
   size_t count = 3;

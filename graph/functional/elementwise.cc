@@ -37,8 +37,10 @@ void MulGradient(Node& n, Gradients& in, Gradients& out) {
     if (n.Wants(0)) out[0] = Mul(in[0], n.data.number);
     return;
   }
-  if (n.Wants(1)) out[1] = Mul(in[0], n.Unpack(1));
-  if (n.Wants(0)) out[0] = Mul(in[0], n.Unpack(0));
+  const Tensor other = n.Unpack(0);
+  const Tensor self = n.Unpack(1);
+  if (n.Wants(1)) out[1] = Mul(in[0], self);
+  if (n.Wants(0)) out[0] = Mul(in[0], other);
 }
 constexpr NodeType kMulBackward = {"MulBackward0", &MulGradient};
 
@@ -84,12 +86,14 @@ constexpr NodeType kSiluBackward = {"SiluBackward0", &GradientOfSaved<OpKind::kS
 constexpr NodeType kNativeDropoutBackward = {"NativeDropoutBackward0", &GradientOfSaved<OpKind::kDropoutBackward>};
 
 void MaskedFillGradient(Node& n, Gradients& in, Gradients& out) {
-  if (n.Wants(0)) out[0] = MaskedFill(in[0], n.Unpack(0), 0);
+  const Tensor mask = n.Unpack(0);
+  if (n.Wants(0)) out[0] = MaskedFill(in[0], mask, 0);
 }
 constexpr NodeType kMaskedFillBackward = {"MaskedFillBackward0", &MaskedFillGradient};
 
 void WhereGradient(Node& n, Gradients& in, Gradients& out) {
-  if (n.Wants(0)) out[0] = WhereOrNumber(n.Unpack(0), in[0], 0);
+  const Tensor condition = n.Unpack(0);
+  if (n.Wants(0)) out[0] = WhereOrNumber(condition, in[0], 0);
 }
 constexpr NodeType kWhereBackward = {"WhereBackward0", &WhereGradient};
 

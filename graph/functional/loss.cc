@@ -24,8 +24,8 @@ Tensor CrossEntropy(Operand logits, Operand targets) {
   Tracer& tracer = logits->tracer();
   const Role outer = std::exchange(tracer.result_role, Role::kLogitsAndLoss);
   const DType dtype = logits->dtype();  // an explicit dtype: autocast doesn't ask for fp32
-  Tensor log_probabilities = LogSoftmax(std::move(logits), dtype);
-  Tensor self = CastToFloat(std::move(log_probabilities));
+  Tensor log_probabilities = LogSoftmax(std::move(logits), dtype);  // nll_loss's argument, until it returns
+  Tensor self = CastToFloat(log_probabilities);
   const NodeRef node = MakeNode(tracer, kNllLossBackward, {&self});
   if (node) {
     node->Save(self);
@@ -42,6 +42,7 @@ Tensor CrossEntropy(Operand logits, Operand targets) {
   tracer.result_role = outer;
   results[1].Reset();
   self.Reset();
+  log_probabilities.Reset();
   targets.Drop();
   return std::move(results[0]);
 }

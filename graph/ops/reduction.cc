@@ -1,6 +1,7 @@
 // Memory rules of reductions.
 #include <algorithm>
 #include <array>
+#include <span>
 
 #include "graph/op.h"
 
@@ -17,8 +18,7 @@ class Runs {
   void Add(Run run) { runs_[count_++] = run; }
   // Sorts by stride and merges what lies in one run.
   void Coalesce() {
-    std::sort(runs_.begin(), runs_.begin() + static_cast<long>(count_),
-              [](const Run& a, const Run& b) { return a.stride < b.stride; });
+    std::ranges::stable_sort(std::span(runs_.data(), count_), {}, &Run::stride);
     size_t kept = 0;
     for (size_t i = 1; i < count_; ++i) {
       if (runs_[i].stride == runs_[kept].stride * runs_[kept].size) {

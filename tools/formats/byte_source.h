@@ -1,5 +1,5 @@
-// The bytes of a file (or of standard input, or of a buffer) one after the other, unpacked where they are compressed, in
-// constant memory.
+// The bytes of a file (or of standard input, or of a buffer) one after the other, unpacked where they are compressed,
+// in constant memory.
 #pragma once
 
 #include <cstdint>

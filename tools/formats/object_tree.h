@@ -91,9 +91,9 @@ class DictReducer {
   virtual std::optional<int64_t> Reduce(const ObjectTree& tree, std::span<const Value> items) = 0;
 };
 
-// Builds a tree as a pickle does: values go onto a stack, marks are set in it, and what lies above the last mark becomes
-// the items of a container. Nothing recurses, whatever the input nests. Calls answer false where the stack isn't as they
-// need it; the state is then only good to be thrown away.
+// Builds a tree as a pickle does: values go onto a stack, marks are set in it, and what lies above the last mark
+// becomes the items of a container. Nothing recurses, whatever the input nests. Calls answer false where the stack
+// isn't as they need it; the state is then only good to be thrown away.
 class TreeBuilder {
  public:
   explicit TreeBuilder(DictReducer* reducer) : reducer_(reducer) {}

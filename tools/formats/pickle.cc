@@ -11,20 +11,59 @@ namespace {
 
 // Python's pickletools is the reference of the opcodes.
 enum Opcode : unsigned char {
-  kMark = '(', kStop = '.', kFloat = 'F', kInt = 'I', kBinInt = 'J', kBinInt1 = 'K', kLong = 'L', kBinInt2 = 'M',
-  kNone = 'N', kString = 'S', kBinString = 'T', kShortBinString = 'U', kUnicode = 'V', kBinUnicode = 'X',
-  kAppend = 'a', kAppends = 'e', kDict = 'd', kEmptyDict = '}', kGet = 'g', kBinGet = 'h', kLongBinGet = 'j',
-  kList = 'l', kEmptyList = ']', kPut = 'p', kBinPut = 'q', kLongBinPut = 'r', kSetItem = 's', kSetItems = 'u',
-  kTuple = 't', kEmptyTuple = ')', kBinFloat = 'G', kBinBytes = 'B', kShortBinBytes = 'C', kProto = 0x80,
-  kTuple1 = 0x85, kTuple2 = 0x86, kTuple3 = 0x87, kNewTrue = 0x88, kNewFalse = 0x89, kLong1 = 0x8a, kLong4 = 0x8b,
-  kShortBinUnicode = 0x8c, kBinUnicode8 = 0x8d, kBinBytes8 = 0x8e, kMemoize = 0x94, kFrame = 0x95,
+  kMark = '(',
+  kStop = '.',
+  kFloat = 'F',
+  kInt = 'I',
+  kBinInt = 'J',
+  kBinInt1 = 'K',
+  kLong = 'L',
+  kBinInt2 = 'M',
+  kNone = 'N',
+  kString = 'S',
+  kBinString = 'T',
+  kShortBinString = 'U',
+  kUnicode = 'V',
+  kBinUnicode = 'X',
+  kAppend = 'a',
+  kAppends = 'e',
+  kDict = 'd',
+  kEmptyDict = '}',
+  kGet = 'g',
+  kBinGet = 'h',
+  kLongBinGet = 'j',
+  kList = 'l',
+  kEmptyList = ']',
+  kPut = 'p',
+  kBinPut = 'q',
+  kLongBinPut = 'r',
+  kSetItem = 's',
+  kSetItems = 'u',
+  kTuple = 't',
+  kEmptyTuple = ')',
+  kBinFloat = 'G',
+  kBinBytes = 'B',
+  kShortBinBytes = 'C',
+  kProto = 0x80,
+  kTuple1 = 0x85,
+  kTuple2 = 0x86,
+  kTuple3 = 0x87,
+  kNewTrue = 0x88,
+  kNewFalse = 0x89,
+  kLong1 = 0x8a,
+  kLong4 = 0x8b,
+  kShortBinUnicode = 0x8c,
+  kBinUnicode8 = 0x8d,
+  kBinBytes8 = 0x8e,
+  kMemoize = 0x94,
+  kFrame = 0x95,
 };
 
 // Opcodes by which a pickle reaches beyond data.
 constexpr std::pair<unsigned char, std::string_view> kRefused[] = {
-    {'c', "GLOBAL"}, {'R', "REDUCE"}, {'b', "BUILD"}, {'i', "INST"}, {'o', "OBJ"}, {'P', "PERSID"}, {'Q', "BINPERSID"},
-    {0x81, "NEWOBJ"}, {0x82, "EXT1"}, {0x83, "EXT2"}, {0x84, "EXT4"}, {0x92, "NEWOBJ_EX"}, {0x93, "STACK_GLOBAL"},
-    {0x97, "NEXT_BUFFER"}, {0x98, "READONLY_BUFFER"},
+    {'c', "GLOBAL"}, {'R', "REDUCE"},     {'b', "BUILD"},         {'i', "INST"},         {'o', "OBJ"},
+    {'P', "PERSID"}, {'Q', "BINPERSID"},  {0x81, "NEWOBJ"},       {0x82, "EXT1"},        {0x83, "EXT2"},
+    {0x84, "EXT4"},  {0x92, "NEWOBJ_EX"}, {0x93, "STACK_GLOBAL"}, {0x97, "NEXT_BUFFER"}, {0x98, "READONLY_BUFFER"},
 };
 
 constexpr uint64_t kMaxProtocol = 5;
@@ -49,7 +88,8 @@ class PickleReader {
       if (!code) return Truncated();
       const auto opcode = static_cast<unsigned char>(code->front());
       if (opcode == kStop) break;
-      if (!Step(opcode)) return error_ ? *error_ : Wrong("the data doesn't fit together; not a pickle, or a damaged one");
+      if (!Step(opcode))
+        return error_ ? *error_ : Wrong("the data doesn't fit together; not a pickle, or a damaged one");
     }
     const std::optional<Value> root = builder_.Finish();
     if (!root) return Wrong("the pickle ends with values left over");
@@ -187,7 +227,8 @@ class PickleReader {
   bool Refuse(unsigned char opcode) {
     for (const auto& [code, title] : kRefused) {
       if (code == opcode) {
-        return Fail(Wrong(fmt::format("opcode {} could run code and is never carried out; a snapshot is plain data", title)));
+        return Fail(
+            Wrong(fmt::format("opcode {} could run code and is never carried out; a snapshot is plain data", title)));
       }
     }
     return Fail(Wrong(fmt::format("unknown opcode 0x{:02x}; not a pickle of plain data", opcode)));
@@ -259,7 +300,8 @@ class PickleReader {
     if (line.ends_with('L')) line.remove_suffix(1);
     int64_t value = 0;
     const auto [end, error] = std::from_chars(line.data(), line.data() + line.size(), value);
-    if (error != std::errc() || end != line.data() + line.size()) return Fail(Wrong("a number is malformed or has more than 64 bits"));
+    if (error != std::errc() || end != line.data() + line.size())
+      return Fail(Wrong("a number is malformed or has more than 64 bits"));
     return Push(builder_.tree().FromInt(value));
   }
 
@@ -271,7 +313,8 @@ class PickleReader {
   }
 
   static std::string_view Unquoted(std::string_view line) {
-    const bool quoted = line.size() >= 2 && line.front() == line.back() && (line.front() == '\'' || line.front() == '"');
+    const bool quoted =
+        line.size() >= 2 && line.front() == line.back() && (line.front() == '\'' || line.front() == '"');
     return quoted ? line.substr(1, line.size() - 2) : line;
   }
 

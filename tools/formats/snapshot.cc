@@ -53,8 +53,10 @@ class RecordReducer : public DictReducer {
       if (const std::optional<std::string_view> key = tree.String(items[i])) fields_.emplace_back(*key, items[i + 1]);
     }
     if (const Value* action = Field("action")) return ReduceEntry(tree, *action);
-    if (const Value* name = Field("name"); name != nullptr && Field("filename") != nullptr) return ReduceFrame(tree, *name);
-    if (const Value* state = Field("state"); state != nullptr && Field("size") != nullptr) return ReduceBlock(tree, *state);
+    if (const Value* name = Field("name"); name != nullptr && Field("filename") != nullptr)
+      return ReduceFrame(tree, *name);
+    if (const Value* state = Field("state"); state != nullptr && Field("size") != nullptr)
+      return ReduceBlock(tree, *state);
     return std::nullopt;
   }
 
@@ -107,7 +109,7 @@ class RecordReducer : public DictReducer {
     if (!word) return std::nullopt;
     RawBlock raw;
     raw.block.size = Bytes(Int(tree, "size"));
-    raw.block.state = *word == "active_allocated" ? SnapshotBlockState::kAllocated
+    raw.block.state = *word == "active_allocated"   ? SnapshotBlockState::kAllocated
                       : word->starts_with("active") ? SnapshotBlockState::kPendingFree
                                                     : SnapshotBlockState::kInactive;
     const bool active = raw.block.state != SnapshotBlockState::kInactive;
@@ -204,7 +206,8 @@ class SnapshotReader {
     const std::span<const Value> pool = tree_.Items(tree_.Find(dict, "segment_pool_id"));
     segment.private_pool = std::ranges::any_of(pool, [&](Value v) { return tree_.Int(v) != 0; });
     constexpr int64_t kHighest = int64_t{1} << 62;
-    if (segment.address < 0 || segment.size < Bytes(0) || segment.address > kHighest || segment.size > Bytes(kHighest)) {
+    if (segment.address < 0 || segment.size < Bytes(0) || segment.address > kHighest ||
+        segment.size > Bytes(kHighest)) {
       return Wrong("not a memory snapshot: a segment lacks its address or total_size");
     }
     Bytes total;
@@ -267,7 +270,8 @@ class SnapshotReader {
       const Frame* frame = Find(records_.frames, value, RecordKind::kFrame);
       if (frame == nullptr) continue;
       if (op.empty() && !OpOf(frame->name).empty()) op = fmt::format("aten::{}", OpOf(frame->name));
-      const bool python = frame->file.ends_with(".py") && frame->file.find("/site-packages/torch/") == std::string_view::npos;
+      const bool python =
+          frame->file.ends_with(".py") && frame->file.find("/site-packages/torch/") == std::string_view::npos;
       if (site.empty() && python) site = fmt::format("{} ({}:{})", frame->name, Basename(frame->file), frame->line);
     }
     if (op.empty() || site.empty()) return op + site;
@@ -287,7 +291,8 @@ class SnapshotReader {
 bool LooksLikePickle(std::string_view beginning) {
   // Protocol 2 and later begin with PROTO; 0 and 1 with a mark, an empty dict or an empty list.
   if (beginning.starts_with('\x80')) return true;
-  return beginning.starts_with("(d") || beginning.starts_with("(l") || beginning.starts_with("}q") || beginning.starts_with("]q");
+  return beginning.starts_with("(d") || beginning.starts_with("(l") || beginning.starts_with("}q") ||
+         beginning.starts_with("]q");
 }
 
 bool LooksLikeJson(std::string_view beginning) {

@@ -1,5 +1,5 @@
-// Memory snapshots of PyTorch (torch.cuda.memory._dump_snapshot, or the same structure as JSON): the allocator's segments
-// and blocks at one moment, and the events that led there.
+// Memory snapshots of PyTorch (torch.cuda.memory._dump_snapshot, or the same structure as JSON): the allocator's
+// segments and blocks at one moment, and the events that led there.
 #pragma once
 
 #include <cstdint>

@@ -95,7 +95,7 @@ Result<Report> BuildReport(const ReportInput& input) {
   Report report;
   report.title = input.title;
   report.device_name = input.device_name;
-  report.device_memory = options.allocator.device_memory;
+  if (input.limited) report.device_memory = options.allocator.device_memory;
   report.allocator = options.allocator;
   report.fits = replay.failures == 0;
   report.failures = replay.failures;

@@ -71,7 +71,8 @@ Result<Report> Replayed(const Recording& recording, const CommandOptions& option
                        .context = {},
                        .describe = DescribeFromTape(recording.tape),
                        .title = options.file,
-                       .device_name = ""};
+                       .device_name = "",
+                       .limited = !options.memory.empty()};
   input.replay.allocator.conf = conf;
   std::optional<AddressCheck> check;
   if (recording.snapshot) {

@@ -86,7 +86,7 @@ Result<Report> Replayed(const Recording& recording, const CommandOptions& option
     report.addresses = fmt::format("{} of {} addresses match", check->equal(), check->compared());
     if (!check->first_difference().empty()) *report.addresses += "; first: " + check->first_difference();
   }
-  RETURN_IF_ERROR(files->Finish(report));
+  RETURN_IF_ERROR(files->Finish(report, input.replay.allocator, input.describe));
   return report;
 }
 

@@ -68,7 +68,8 @@ class Writer {
     } else if (report_.device_memory) {
       Fits(*report_.device_memory);
     } else {
-      Line("peak: {:.1f} MiB allocated, {:.1f} MiB reserved", InMiB(report_.allocated_peak), InMiB(report_.reserved_peak));
+      Line("peak: {:.1f} MiB allocated, {:.1f} MiB reserved", InMiB(report_.allocated_peak),
+           InMiB(report_.reserved_peak));
     }
     if (report_.addresses) Line("{}", *report_.addresses);
   }
@@ -110,8 +111,8 @@ class Writer {
     step("allocated", report_.allocated_peak, "rounding to blocks");
     step("active", report_.active_peak, "freed, but still in use on another stream");
     step("reserved", report_.reserved_peak, "cached, free and in pieces");
-    const std::string range = fmt::format(": an estimate, {:.0f} to {:.0f} in all", InMiB(process.value - process.below),
-                                          InMiB(process.value + process.above));
+    const std::string range = fmt::format(": an estimate, {:.0f} to {:.0f} in all",
+                                          InMiB(process.value - process.below), InMiB(process.value + process.above));
     if (report_.context != Estimate()) {
       step("process", process.value, "context, modules, libraries" + (process.above > Bytes(0) ? range : ""));
     }

@@ -13,7 +13,7 @@ namespace tidemark {
 // Where an allocation of a lowered tape comes from.
 struct Origin {
   OpId op;
-  StorageId storage;            // invalid: inside the op's kernel
+  StorageId storage;             // invalid: inside the op's kernel
   const char* inside = nullptr;  // what it is there: "cublas workspace", "staging of a reduction"
   bool operator==(const Origin&) const = default;
 };

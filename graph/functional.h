@@ -67,7 +67,8 @@ Tensor MeanLast(Operand a);                                             // over 
 Tensor SumTo(Operand a, const Dims& sizes);                             // at::sum_to
 Tensor Softmax(Operand a, std::optional<DType> dtype = {});             // along the last dimension
 Tensor LogSoftmax(Operand a, std::optional<DType> dtype = {});
-Tensor LayerNorm(Operand x, const Tensor& weight, const Tensor& bias);  // over the last dimension; bias may be undefined
+// Over the last dimension; bias may be undefined.
+Tensor LayerNorm(Operand x, const Tensor& weight, const Tensor& bias, double epsilon = 1e-5);
 Tensor Embedding(const Tensor& weight, Operand indices);
 
 // --- Products (functional/products.cc)

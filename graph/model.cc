@@ -3,7 +3,9 @@
 #include <array>
 
 #include "graph/models/nanogpt.h"
+#include "graph/models/transformers/gpt_neox.h"
 #include "graph/models/transformers/llama.h"
+#include "graph/models/transformers/phi.h"
 
 namespace tidemark {
 
@@ -17,6 +19,9 @@ std::span<const ModelInfo> Models() {
                 &transformers::MakeQwen2},
       ModelInfo{Family::kQwen3, Implementation::kTransformers, "qwen3", "Qwen3: Llama with normed queries and keys",
                 &transformers::MakeQwen3},
+      ModelInfo{Family::kPhi, Implementation::kTransformers, "phi", "Phi-1, 1.5 and 2", &transformers::MakePhi},
+      ModelInfo{Family::kGptNeox, Implementation::kTransformers, "gpt_neox", "GPT-NeoX, Pythia",
+                &transformers::MakeGptNeox},
   };
   return kModels;
 }

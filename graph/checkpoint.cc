@@ -132,7 +132,8 @@ Tensors CheckpointReentrant(Tracer& tracer, const Tensors& inputs, Region region
   std::array<const Tensor*, Node::kMaxEdges> edges{};
   CHECK(inputs.size() <= edges.size());
   for (size_t i = 0; i < inputs.size(); ++i) edges[i] = &inputs[i];
-  const NodeRef node = MakeNode(tracer, kCheckpointFunctionBackward, {edges[0], edges[1], edges[2], edges[3], edges[4], edges[5]});
+  const NodeRef node =
+      MakeNode(tracer, kCheckpointFunctionBackward, {edges[0], edges[1], edges[2], edges[3], edges[4], edges[5]});
   if (node) {
     for (const Tensor& t : inputs) node->Save(t);
   }

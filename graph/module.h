@@ -77,7 +77,8 @@ class Layer : public Module {
 class LinearLayer : public Layer {
  public:
   // `shared`: a weight of another module (tied embeddings).
-  LinearLayer(Module& parent, const std::string& name, int64_t in, int64_t out, bool bias, ParameterPtr shared = nullptr);
+  LinearLayer(Module& parent, const std::string& name, int64_t in, int64_t out, bool bias,
+              ParameterPtr shared = nullptr);
   const ParameterPtr& weight() const { return weight_; }
 
  protected:

@@ -32,7 +32,8 @@ Tensor To(Operand x, DType dtype);                                      // the s
 Tensor Clone(Operand x);                                                // contiguous
 Tensor Contiguous(Operand x);                                           // a copy iff it isn't
 Tensor Cat(std::vector<Tensor> parts, int dim);
-Tensor Pad(Operand x, int64_t last);                                    // zeros behind, up to a last dimension of `last`
+Tensor Cat(Operand a, Operand b, int dim);                              // of a tuple, which drops b first
+Tensor Pad(Operand x, int64_t last, double value = 0);                  // `value` behind, up to a last dimension of `last`
 
 // --- Elementwise (functional/elementwise.cc)
 Tensor Add(Operand a, Operand b);
@@ -44,11 +45,12 @@ Tensor Mul(Operand a, double number);
 Tensor Div(Operand a, Operand b);                                       // no gradient
 Tensor Div(Operand a, double number);
 Tensor Neg(Operand a);
-Tensor Pow(Operand a, double exponent);
+Tensor Pow(Operand a, double exponent);                                 // autocast: in fp32, as Rsqrt
 Tensor Rsqrt(Operand a);
 Tensor Tanh(Operand a);
 Tensor Relu(Operand a);
 Tensor Gelu(Operand a);                                                 // erf form
+Tensor GeluTanh(Operand a);                                             // tanh form
 Tensor Silu(Operand a);
 Tensor MaskedFill(Operand a, Operand mask, double value);
 Tensor WhereOrNumber(Operand condition, Operand a, double otherwise);   // torch.where(condition, a, number)
@@ -74,8 +76,9 @@ Tensor Addmm(const Tensor& bias, Operand x, const Tensor& weight);      // b + x
 Tensor MatMul(Operand a, Operand b);                                    // of 4 dimensions
 
 // --- Losses (functional/loss.cc)
+constexpr int64_t kIgnoredLabel = -100;  // PyTorch's default
 // Mean over targets that aren't `ignored`. logits [N, V], targets [N].
-Tensor CrossEntropy(Operand logits, Operand targets);
+Tensor CrossEntropy(Operand logits, Operand targets, int64_t ignored = kIgnoredLabel);
 
 // --- Attention (functional/attention.cc)
 struct AttentionOptions {

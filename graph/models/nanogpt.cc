@@ -176,6 +176,8 @@ class Gpt : public Model {
 
 }  // namespace
 
-std::unique_ptr<Model> MakeNanogpt(Tracer& tracer, const RunConfig& run) { return std::make_unique<Gpt>(tracer, run); }
+Result<std::unique_ptr<Model>> MakeNanogpt(Tracer& tracer, const RunConfig& run) {
+  return std::unique_ptr<Model>(std::make_unique<Gpt>(tracer, run));
+}
 
 }  // namespace tidemark

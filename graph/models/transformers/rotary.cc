@@ -1,6 +1,14 @@
 #include "graph/models/transformers/rotary.h"
 
+#include <fmt/format.h>
+
 namespace tidemark::transformers {
+
+Status CheckRotary(int64_t dims, int64_t head_dim) {
+  if (dims >= 1 && dims % 2 == 0 && dims <= head_dim) return {};
+  return InvalidInput(fmt::format(
+      "model.head_dim: {} of a head's {} dimensions are rotated; that has to be an even number", dims, head_dim));
+}
 
 RotaryEmbedding::RotaryEmbedding(Module& parent, const std::string& name, int64_t dims) : Module(parent, name) {
   const Dims sizes = {(dims + 1) / 2};

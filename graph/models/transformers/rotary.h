@@ -2,6 +2,7 @@
 // their application to the queries and keys of every layer.
 #pragma once
 
+#include "graph/base/result.h"
 #include "graph/module.h"
 
 namespace tidemark::transformers {
@@ -11,6 +12,9 @@ struct RotaryTables {
   Tensor cos;
   Tensor sin;
 };
+
+// Whether `dims` of a head's `head_dim` dimensions can be rotated.
+Status CheckRotary(int64_t dims, int64_t head_dim);
 
 // LlamaRotaryEmbedding and its copies. Two buffers: inv_freq and original_inv_freq.
 class RotaryEmbedding : public Module {

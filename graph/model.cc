@@ -3,6 +3,7 @@
 #include <array>
 
 #include "graph/models/nanogpt.h"
+#include "graph/models/transformers/gpt2.h"
 #include "graph/models/transformers/llama.h"
 
 namespace tidemark {
@@ -10,6 +11,8 @@ namespace tidemark {
 std::span<const ModelInfo> Models() {
   static constexpr std::array kModels = {
       ModelInfo{Family::kGpt2, Implementation::kNanogpt, "gpt2", "GPT-2 as nanoGPT writes it", &MakeNanogpt},
+      ModelInfo{Family::kGpt2, Implementation::kTransformers, "gpt2", "GPT-2 as transformers writes it",
+                &transformers::MakeGpt2},
       ModelInfo{Family::kLlama, Implementation::kTransformers, "llama", "Llama", &transformers::MakeLlama},
       ModelInfo{Family::kMistral, Implementation::kTransformers, "mistral", "Mistral: Llama with a sliding window",
                 &transformers::MakeMistral},

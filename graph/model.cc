@@ -3,6 +3,7 @@
 #include <array>
 
 #include "graph/models/nanogpt.h"
+#include "graph/models/transformers/bert.h"
 #include "graph/models/transformers/gpt2.h"
 #include "graph/models/transformers/llama.h"
 
@@ -20,6 +21,8 @@ std::span<const ModelInfo> Models() {
                 &transformers::MakeQwen2},
       ModelInfo{Family::kQwen3, Implementation::kTransformers, "qwen3", "Qwen3: Llama with normed queries and keys",
                 &transformers::MakeQwen3},
+      ModelInfo{Family::kBert, Implementation::kTransformers, "bert", "BERT, masked language model",
+                &transformers::MakeBert},
   };
   return kModels;
 }

@@ -7,18 +7,12 @@
 
 #include "graph/base/check.h"
 #include "graph/checkpoint.h"
+#include "graph/functional.h"
 
 namespace tidemark {
 namespace {
 
 constexpr uint64_t kLast = std::numeric_limits<uint64_t>::max();
-
-bool SameStrides(const Tensor& a, const Tensor& b) {
-  for (int i = 0; i < a.dims(); ++i) {
-    if (a.sizes()[i] != 1 && a.strides()[i] != b.strides()[i]) return false;
-  }
-  return true;
-}
 
 // .grad of a parameter takes the gradient over, or adds it in place.
 void AccumulateGrad(Node& node, Gradients& in, Gradients&) {
@@ -30,7 +24,6 @@ void AccumulateGrad(Node& node, Gradients& in, Gradients&) {
     tracer.EmitInPlace(OpKind::kAdd, {&variable.grad, &gradient}, {&variable.grad}, {.number = 1});
     return;
   }
-  const Tensor owner = Tensor();
   bool same_strides = true;
   for (int i = 0; i < variable.sizes.size(); ++i) {
     same_strides = same_strides && (variable.sizes[i] == 1 || variable.strides[i] == gradient.strides()[i]);
@@ -38,33 +31,38 @@ void AccumulateGrad(Node& node, Gradients& in, Gradients&) {
   if (gradient.impl()->handles == 1 && same_strides) {
     variable.grad = tracer.Detach(gradient, HolderKind::kGradient);
   } else {
-    const Tensor copy = tracer.Emit(OpKind::kClone, {&gradient}, {gradient.dtype(), {variable.sizes, variable.strides}});
+    const Tensor copy =
+        tracer.Emit(OpKind::kClone, {&gradient}, {gradient.dtype(), {variable.sizes, variable.strides}});
     variable.grad = Tensor(copy, HolderKind::kGradient);
   }
+  if (node.leaf.defined()) return;
   tracer.SetRole(variable.grad, Role::kGradient);
   tracer.SetName(variable.grad, tracer.graph().storages[variable.storage].name);
 }
 
 constexpr NodeType kAccumulateGrad = {"AccumulateGrad", &AccumulateGrad};
 
+NodeRef NewAccumulator(TensorImpl& variable) {
+  NodeRef node(variable.tracer->NewNode());
+  node->type = &kAccumulateGrad;
+  node->scope = variable.tracer->scope;
+  node->sequence_number = kLast;
+  node->variable = &variable;
+  node->expected[0] = {variable.dtype, variable.sizes};
+  node->slot_count = 1;
+  return node;
+}
+
 Edge GradientEdge(const Tensor& t) {
   if (!t.defined() || !t.requires_grad()) return {};
   TensorImpl& impl = *t.impl();
   if (impl.grad_fn) return {impl.grad_fn, impl.output_number};
-  return {impl.accumulator, 0};
-}
-
-// Sums a gradient to the shape of the tensor that it belongs to (at::sum_to).
-Tensor SumTo(Tracer& tracer, const Tensor& gradient, const Dims& sizes) {
-  const int leading = gradient.dims() - sizes.size();
-  Dims kept;
-  for (int i = 0; i < gradient.dims(); ++i) {
-    const bool summed = i < leading || (sizes[i - leading] == 1 && gradient.size(i) != 1);
-    kept.Append(summed ? 1 : gradient.size(i));
-  }
-  Tensor sum = tracer.Emit(OpKind::kSum, {&gradient}, Contiguous(gradient.dtype(), kept, Role::kActivationGradient));
-  if (leading == 0) return sum;
-  return tracer.View(sum, sizes, ContiguousStrides(sizes));
+  if (impl.accumulator) return {impl.accumulator, 0};
+  if (impl.leaf_node != nullptr) return {NodeRef(impl.leaf_node), 0};
+  NodeRef node = NewAccumulator(impl);
+  node->leaf = Tensor(t, HolderKind::kSaved, kAccumulateGrad.name);
+  impl.leaf_node = node.get();
+  return {std::move(node), 0};
 }
 
 // One backward pass: the buffered gradients and the ready nodes.
@@ -140,8 +138,9 @@ class Engine {
       return;
     }
     const std::array layouts = {buffered.layout(), gradient.layout()};
-    const Tensor sum = tracer_.Emit(OpKind::kAdd, {&buffered, &gradient},
-                                    {buffered.dtype(), ElementwiseLayout(layouts), tracer_.RoleOf(buffered)}, {.number = 1});
+    const Tensor sum =
+        tracer_.Emit(OpKind::kAdd, {&buffered, &gradient},
+                     {buffered.dtype(), ElementwiseLayout(layouts), tracer_.RoleOf(buffered)}, {.number = 1});
     buffered = Tensor(sum, HolderKind::kEngineBuffer);
   }
 
@@ -152,11 +151,11 @@ class Engine {
       Tensor& gradient = out[static_cast<size_t>(i)];
       if (!edge.node || !gradient.defined()) continue;
       const Node::Expected& expected = edge.node->expected[edge.slot];
-      if (!(gradient.sizes() == expected.sizes)) gradient = SumTo(tracer_, gradient, expected.sizes);
+      if (!(gradient.sizes() == expected.sizes)) gradient = SumTo(gradient, expected.sizes);
       if (gradient.dtype() != expected.dtype) {
         const Layout from = gradient.layout();
-        const Layout to = {from.sizes,
-                           IsDense(from.sizes, from.strides) ? from.strides : DenseStridesLike(from.sizes, from.strides)};
+        const Layout to = {
+            from.sizes, IsDense(from.sizes, from.strides) ? from.strides : DenseStridesLike(from.sizes, from.strides)};
         gradient = tracer_.Emit(OpKind::kToCopy, {&gradient}, {expected.dtype, to, tracer_.RoleOf(gradient)});
       }
     }
@@ -199,14 +198,13 @@ void Node::Save(const Tensor& t, bool own_result) {
   SavedTensor& field = saved[saved_count++];
   if (!t.defined()) return;
   if (tracer->saving_frame == nullptr) {
-    field.tensor = own_result ? tracer->Detach(t, HolderKind::kSaved, type->name)
-                              : Tensor(t, HolderKind::kSaved, type->name);
+    field.tensor =
+        own_result ? tracer->Detach(t, HolderKind::kSaved, type->name) : Tensor(t, HolderKind::kSaved, type->name);
     return;
   }
   CheckpointFrame& frame = *tracer->saving_frame;
   if (frame.recomputing()) {
-    field.tensor = t.requires_grad() ? tracer->Detach(t, HolderKind::kSaved, type->name)
-                                     : Tensor(t, HolderKind::kSaved, type->name);
+    field.tensor = tracer->Detach(t, HolderKind::kSaved, type->name);
     frame.Recomputed(t);
     return;
   }
@@ -216,6 +214,7 @@ void Node::Save(const Tensor& t, bool own_result) {
 
 Tensor Node::Unpack(int field) {
   const SavedTensor& s = saved[static_cast<size_t>(field)];
+  if (field >= saved_count) return {};
   if (s.frame != nullptr) return s.frame->Take(s.index, s.frame);
   return s.tensor;
 }
@@ -271,16 +270,10 @@ void Backward(const Tensor& root, Operand gradient) {
 
 void MakeParameter(const Tensor& t) {
   TensorImpl& impl = *t.impl();
-  Tracer& tracer = *impl.tracer;
-  NodeRef node(tracer.NewNode());
-  node->type = &kAccumulateGrad;
-  node->scope = tracer.scope;
-  node->sequence_number = kLast;
-  node->variable = &impl;
-  node->expected[0] = {impl.dtype, impl.sizes};
-  node->slot_count = 1;
   impl.requires_grad = true;
-  impl.accumulator = std::move(node);
+  impl.accumulator = NewAccumulator(impl);
 }
+
+void RequireGrad(const Tensor& t) { t.impl()->requires_grad = true; }
 
 }  // namespace tidemark

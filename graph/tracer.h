@@ -99,11 +99,13 @@ struct TensorImpl {
   int64_t offset = 0;
   Dims sizes;
   Dims strides;
-  Tensor base;             // of a view
-  NodeRef grad_fn;         // none: a leaf
-  NodeRef accumulator;     // of a leaf that requires grad
-  Tensor grad;             // .grad of a leaf
-  Tensor cast;             // of a parameter: its entry in autocast's cache
+  Tensor base;          // of a view
+  NodeRef grad_fn;      // none: a leaf
+  NodeRef accumulator;  // of a parameter
+  Node* leaf_node =
+      nullptr;  // of another leaf that requires grad: its accumulator, which holds the leaf, while there is one
+  Tensor grad;  // .grad of a leaf
+  Tensor cast;  // of a parameter: its entry in autocast's cache
 };
 
 inline const Dims& Tensor::sizes() const { return impl_->sizes; }
@@ -119,7 +121,7 @@ inline Tracer& Tensor::tracer() const { return *impl_->tracer; }
 class Operand {
  public:
   Operand() = default;
-  Operand(const Tensor& name) : tensor_(&name) {}  // NOLINT(google-explicit-constructor)
+  Operand(const Tensor& name) : tensor_(&name) {}                // NOLINT(google-explicit-constructor)
   Operand(Tensor&& temporary) : owned_(std::move(temporary)) {}  // NOLINT(google-explicit-constructor)
   Operand(Operand&& other) noexcept = default;
   Operand& operator=(Operand&& other) noexcept = default;
@@ -212,8 +214,8 @@ class Tracer {
   bool training = true;
   AttentionChoice attention = AttentionChoice::kAuto;  // torch.nn.attention.sdpa_kernel
   Autocast autocast;
-  ScopeId scope;                // module in which the program is
-  const char* node = nullptr;   // autograd node that is running
+  ScopeId scope;                         // module in which the program is
+  const char* node = nullptr;            // autograd node that is running
   Role result_role = Role::kActivation;  // of results whose maker says nothing
   Thread thread = Thread::kMain;
   std::shared_ptr<CheckpointFrame> saving_frame;  // a checkpointed region is running: its saves go there

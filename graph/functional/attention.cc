@@ -45,6 +45,8 @@ void FlashGradient(Node& n, Gradients& in, Gradients& out) {
   const Tensor value = n.Unpack(2);
   const Tensor sums = n.Unpack(3);
   const Tensor result = n.Unpack(4);
+  const Tensor random_state = n.Unpack(5);
+  const Tensor unused = n.Unpack(6);
   std::array<ResultType, 3> types;
   const std::array<const Tensor*, 3> sources = {&query, &key, &value};
   for (size_t i = 0; i < 3; ++i) {
@@ -101,6 +103,8 @@ void EfficientGradient(Node& n, Gradients& in, Gradients& out) {
   const Tensor value = n.Unpack(3);
   const Tensor sums = n.Unpack(4);
   const Tensor result = n.Unpack(5);
+  const Tensor offset = n.Unpack(6);
+  const Tensor seed = n.Unpack(7);
   std::array<ResultType, 4> types = {HeadsInside(query.dtype(), query.sizes()), HeadsInside(key.dtype(), key.sizes()),
                                      HeadsInside(value.dtype(), value.sizes())};
   size_t count = 3;
@@ -214,8 +218,7 @@ Tensor Math(const Tensor& q_given, const Tensor& k_given, const Tensor& v_given,
   Tensor q = To(q_given, accumulate);
   Tensor k = To(k_given, accumulate);
   Tensor v = To(v_given, accumulate);
-  const double scale =
-      std::sqrt(options.scale.value_or(1.0 / std::sqrt(static_cast<double>(q.size(-1)))));
+  const double scale = std::sqrt(options.scale.value_or(1.0 / std::sqrt(static_cast<double>(q.size(-1)))));
   Tensor mask = mask_given;
   Tensor scaled_q = Mul(q, scale);
   if (options.causal) {

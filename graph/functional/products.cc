@@ -29,27 +29,33 @@ Tensor LeftGradient(const Tensor& gradient, const Tensor& right) {
 
 // Saved: 0 mat2, 1 self. Edges: self, mat2.
 void MmGradient(Node& n, Gradients& in, Gradients& out) {
-  if (n.Wants(1)) out[1] = RightGradient(n.Unpack(1), in[0], n.data.strides);
-  if (n.Wants(0)) out[0] = LeftGradient(in[0], n.Unpack(0));
+  const Tensor mat2 = n.Unpack(0);
+  const Tensor self = n.Unpack(1);
+  if (n.Wants(1)) out[1] = RightGradient(self, in[0], n.data.strides);
+  if (n.Wants(0)) out[0] = LeftGradient(in[0], mat2);
 }
 constexpr NodeType kMmBackward = {"MmBackward0", &MmGradient};
 
 // Saved: 0 mat1, 1 mat2. Edges: self (the bias), mat1, mat2.
 void AddmmGradient(Node& n, Gradients& in, Gradients& out) {
-  if (n.Wants(1)) out[1] = LeftGradient(in[0], n.Unpack(1));
-  if (n.Wants(2)) out[2] = RightGradient(n.Unpack(0), in[0], n.data.strides);
+  const Tensor mat1 = n.Unpack(0);
+  const Tensor mat2 = n.Unpack(1);
+  if (n.Wants(1)) out[1] = LeftGradient(in[0], mat2);
+  if (n.Wants(2)) out[2] = RightGradient(mat1, in[0], n.data.strides);
   if (n.Wants(0)) out[0] = in[0];
 }
 constexpr NodeType kAddmmBackward = {"AddmmBackward0", &AddmmGradient};
 
 // Saved: 0 mat2, 1 self. Edges: self, mat2.
 void BmmGradient(Node& n, Gradients& in, Gradients& out) {
+  const Tensor mat2 = n.Unpack(0);
+  const Tensor self = n.Unpack(1);
   if (n.Wants(1)) {
-    const Tensor self_t = Transpose(n.Unpack(1), 1, 2);
+    const Tensor self_t = Transpose(self, 1, 2);
     out[1] = EmitProduct(OpKind::kBmm, {&self_t, &in[0]}, {self_t.size(0), self_t.size(1), in[0].size(2)});
   }
   if (n.Wants(0)) {
-    const Tensor mat2_t = Transpose(n.Unpack(0), 1, 2);
+    const Tensor mat2_t = Transpose(mat2, 1, 2);
     out[0] = EmitProduct(OpKind::kBmm, {&in[0], &mat2_t}, {in[0].size(0), in[0].size(1), mat2_t.size(2)});
   }
 }

@@ -11,16 +11,20 @@ namespace {
 
 struct StopRecomputation {};
 
-// Runs a region again in backward, under the conditions of its forward.
+// Runs a region again in backward, under the conditions of its forward and with its random numbers.
 class ForwardAgain {
  public:
-  ForwardAgain(Tracer& tracer, const Autocast& autocast)
+  ForwardAgain(Tracer& tracer, const Autocast& autocast, int64_t first_random)
       : tracer_(tracer),
         grad_mode_(tracer, true),
         scope_(tracer, tracer.scope),
         role_(std::exchange(tracer.result_role, Role::kActivation)),
+        random_(std::exchange(tracer.next_random, first_random)),
         autocast_(tracer, autocast.enabled, autocast.dtype) {}
-  ~ForwardAgain() { tracer_.result_role = role_; }
+  ~ForwardAgain() {
+    tracer_.result_role = role_;
+    tracer_.next_random = random_;
+  }
   ForwardAgain(const ForwardAgain&) = delete;
   ForwardAgain& operator=(const ForwardAgain&) = delete;
 
@@ -29,6 +33,7 @@ class ForwardAgain {
   GradMode grad_mode_;
   InScope scope_;
   Role role_;
+  int64_t random_;
   AutocastRegion autocast_;
 };
 
@@ -49,6 +54,7 @@ class SavingInto {
 struct ReentrantRegion {
   Region region;
   Autocast autocast;
+  int64_t first_random = 0;
   std::vector<ResultType> results;  // of the region, for those whose gradient is missing
 };
 
@@ -70,7 +76,7 @@ void ReentrantBackward(Node& node, Gradients& in, Gradients& out) {
   }
   Tensors outputs;
   {
-    const ForwardAgain again(tracer, extension->autocast);
+    const ForwardAgain again(tracer, extension->autocast, extension->first_random);
     outputs = extension->region(inputs);
   }
   Tensors roots;
@@ -91,7 +97,7 @@ constexpr NodeType kCheckpointFunctionBackward = {"CheckpointFunctionBackward", 
 }  // namespace
 
 CheckpointFrame::CheckpointFrame(Tracer& tracer, const Tensors& inputs, Region region)
-    : tracer_(tracer), region_(std::move(region)) {
+    : tracer_(tracer), region_(std::move(region)), first_random_(tracer.next_random) {
   for (const Tensor& t : inputs) inputs_.emplace_back(t, HolderKind::kCheckpoint);
   autocast_.enabled = tracer.autocast.enabled;
   autocast_.dtype = tracer.autocast.dtype;
@@ -111,7 +117,7 @@ void CheckpointFrame::Recompute(const std::shared_ptr<CheckpointFrame>& self) {
   recomputing_ = true;
   try {
     const SavingInto saving(tracer_, self);
-    const ForwardAgain again(tracer_, autocast_);
+    const ForwardAgain again(tracer_, autocast_, first_random_);
     const Tensors inputs = inputs_;
     region_(inputs);
   } catch (const StopRecomputation&) {
@@ -132,11 +138,13 @@ Tensors CheckpointReentrant(Tracer& tracer, const Tensors& inputs, Region region
   std::array<const Tensor*, Node::kMaxEdges> edges{};
   CHECK(inputs.size() <= edges.size());
   for (size_t i = 0; i < inputs.size(); ++i) edges[i] = &inputs[i];
-  const NodeRef node = MakeNode(tracer, kCheckpointFunctionBackward, {edges[0], edges[1], edges[2], edges[3], edges[4], edges[5]});
+  const NodeRef node =
+      MakeNode(tracer, kCheckpointFunctionBackward, {edges[0], edges[1], edges[2], edges[3], edges[4], edges[5]});
   if (node) {
     for (const Tensor& t : inputs) node->Save(t);
   }
   Tensors results;
+  const int64_t first_random = tracer.next_random;
   {
     const GradMode no_grad(tracer, false);
     results = region(inputs);
@@ -145,6 +153,7 @@ Tensors CheckpointReentrant(Tracer& tracer, const Tensors& inputs, Region region
   auto extension = std::make_shared<ReentrantRegion>();
   extension->autocast.enabled = tracer.autocast.enabled;
   extension->autocast.dtype = tracer.autocast.dtype;
+  extension->first_random = first_random;
   for (size_t i = 0; i < results.size(); ++i) {
     node->SetHistory(results[i], static_cast<uint32_t>(i));
     extension->results.push_back({results[i].dtype(), results[i].layout(), Role::kActivationGradient});

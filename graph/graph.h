@@ -34,6 +34,16 @@ enum class OpKind : uint16_t {
 #undef OP
 };
 
+// What kFromHost copies; kernels/host_data.h gives the values.
+enum class HostData : uint8_t {
+  kUnknown,             // nobody has said: can be placed, not executed
+  kParameter,           // initial weights, by name
+  kTokens,              // token ids of batch integer[1], below integer[2]
+  kTargets,             // the tokens of the same batch, one position later
+  kLowerTriangle,       // 1 up to the diagonal of the last two dimensions, else 0
+  kInverseFrequencies,  // number^(-i / n) for i = 0 … n - 1: rotary embedding's
+};
+
 enum class Comparison : uint8_t { kEqual, kNotEqual, kLess, kLessEqual, kGreater, kGreaterEqual };
 
 // What a storage is for, as far as its maker knows.
@@ -74,6 +84,19 @@ struct Attributes {
   bool operator==(const Attributes&) const = default;
 };
 
+// A value that whoever runs the graph may look at: read when the phase begins. Holds nothing: the program does.
+enum class ProbeKind : uint8_t {
+  kLoss,      // what backward starts from, before the scaler's factor
+  kGradient,  // of a parameter, before clipping and the optimizer (and still times the scaler's factor)
+};
+struct Probe {
+  ProbeKind kind = ProbeKind::kLoss;
+  PhaseId phase;
+  TensorId tensor;
+  ScopeId name;  // the parameter's
+  bool operator==(const Probe&) const = default;
+};
+
 // PyTorch runs backward on a thread of its own; a cuBLAS handle and its workspace belong to a thread.
 enum class Thread : uint8_t { kMain, kAutograd };
 
@@ -82,32 +105,33 @@ struct Op {
   Thread thread = Thread::kMain;
   uint16_t inputs = 0;
   uint16_t results = 0;
-  uint32_t first_operand = 0;  // in Graph::operands: inputs, then results. A result may share an input's storage: in place
+  uint32_t first_operand =
+      0;  // in Graph::operands: inputs, then results. A result may share an input's storage: in place
   AttributesId attributes;
-  ScopeId scope;              // the module (of backward ops: the one whose forward op they belong to)
+  ScopeId scope;               // the module (of backward ops: the one whose forward op they belong to)
   const char* node = nullptr;  // backward: the autograd node, "MmBackward0"
   bool operator==(const Op&) const = default;
 };
 
 // Who keeps a storage alive.
 enum class HolderKind : uint8_t {
-  kLocal,           // a name or a temporary of a module's forward, or of the engine
-  kCaller,          // a name of the training loop: logits, loss, x, y, outputs
-  kBase,            // a view that holds the tensor it was made from
-  kSaved,           // an autograd node, for its backward
-  kCheckpoint,      // a checkpointed region: its arguments, or what it recomputed
-  kEngineBuffer,    // a gradient that waits for its node
-  kGradient,        // .grad of a parameter
-  kParameter,       // the module: parameters and buffers
-  kCastCache,       // autocast's cache of weight casts
-  kOptimizer,       // optimizer state, scaler
+  kLocal,         // a name or a temporary of a module's forward, or of the engine
+  kCaller,        // a name of the training loop: logits, loss, x, y, outputs
+  kBase,          // a view that holds the tensor it was made from
+  kSaved,         // an autograd node, for its backward
+  kCheckpoint,    // a checkpointed region: its arguments, or what it recomputed
+  kEngineBuffer,  // a gradient that waits for its node
+  kGradient,      // .grad of a parameter
+  kParameter,     // the module: parameters and buffers
+  kCastCache,     // autocast's cache of weight casts
+  kOptimizer,     // optimizer state, scaler
 };
 
 struct Holder {
   StorageId storage;
   HolderKind kind = HolderKind::kLocal;
-  OpId since;            // the op before which it took hold; none: before the first
-  ScopeId scope;         // the module in which it took hold
+  OpId since;                  // the op before which it took hold; none: before the first
+  ScopeId scope;               // the module in which it took hold
   const char* node = nullptr;  // kSaved: the node
   bool operator==(const Holder&) const = default;
 };
@@ -150,7 +174,8 @@ struct Graph {
   Column<ScopeId, std::string> scopes;  // names of modules, parameters and states: "h.0.attn.c_attn"
   Column<PhaseId, Phase> phases;
   std::vector<Step> program;
-  int64_t parameters = 0;  // elements
+  std::vector<Probe> probes;  // by phase
+  int64_t parameters = 0;     // elements
 
   std::span<const TensorId> Inputs(const Op& op) const {
     return std::span(operands).subspan(op.first_operand, op.inputs);

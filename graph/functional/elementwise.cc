@@ -7,7 +7,8 @@
 namespace tidemark {
 namespace {
 
-Tensor EmitElementwise(OpKind kind, std::initializer_list<const Tensor*> inputs, DType dtype, const Attributes& a = {}) {
+Tensor EmitElementwise(OpKind kind, std::initializer_list<const Tensor*> inputs, DType dtype,
+                       const Attributes& a = {}) {
   std::array<Layout, 4> layouts;
   size_t n = 0;
   for (const Tensor* t : inputs) {
@@ -219,12 +220,12 @@ Tensor Dropout(Operand a, double p, bool training) {
   if (p == 0 || !training) return a.Take();
   Tracer& tracer = a->tracer();
   const NodeRef node = MakeNode(tracer, kNativeDropoutBackward, {&*a});
-  const Layout layout = {a->sizes(), IsDense(a->sizes(), a->strides()) ? a->strides()
-                                                                      : DenseStridesLike(a->sizes(), a->strides())};
+  const Layout layout = {a->sizes(),
+                         IsDense(a->sizes(), a->strides()) ? a->strides() : DenseStridesLike(a->sizes(), a->strides())};
   const std::array types = {ResultType{DType::kBool, layout}, ResultType{a->dtype(), layout}};
   std::array<Tensor, 2> results;
   const std::array<const Tensor*, 1> inputs = {&*a};
-  tracer.Emit(OpKind::kNativeDropout, inputs, types, results, {.number = p});
+  tracer.Emit(OpKind::kNativeDropout, inputs, types, results, {.number = p, .integer = {tracer.next_random++}});
   if (node) {
     node->data.number = p;
     node->Save(results[0], true);

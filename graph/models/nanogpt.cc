@@ -1,7 +1,8 @@
 // GPT-2 as nanoGPT writes it (model.py at 3adf61e1): a fused projection of q, k and v, pre-norm blocks, GELU in its erf
 // form, a head that may share the embedding's weight, and a loss on every position.
 //
-// Names live as they do there. Locals are declared in the reverse of Python's order, since C++ drops them last to first.
+// Names live as they do there. Locals are declared in the reverse of Python's order, since C++ drops them last to
+// first.
 #include "graph/models/nanogpt.h"
 
 #include <cmath>
@@ -22,7 +23,7 @@ class Attention : public Layer {
         c_proj_(*this, "c_proj", m.hidden, m.hidden, m.bias),
         drop_scores_(*this, "attn_dropout", m.dropout),
         drop_(*this, "resid_dropout", m.dropout) {
-    if (written_out) mask_ = AddBuffer("bias", dtype(), {1, 1, m.context, m.context});
+    if (written_out) mask_ = AddBuffer("bias", dtype(), {1, 1, m.context, m.context}, {HostData::kLowerTriangle});
   }
 
  protected:
@@ -149,7 +150,7 @@ class Gpt : public Model {
     const InScope in_loss(tracer(), scope());
     Operand flat_logits = View(out.logits, {tokens.NumElements(), out.logits.size(-1)});
     Operand flat_targets = View(targets, {targets.NumElements()});
-    out.loss = CrossEntropy(std::move(flat_logits), std::move(flat_targets));
+    out.loss = CrossEntropy(std::move(flat_logits), std::move(flat_targets), -1);
     return out;
   }
 

@@ -46,7 +46,9 @@ class Lowering {
   }
 
   Lowered Run() {
+    result_.first_events.reserve(graph_.program.size() + 1);
     for (const Step step : graph_.program) {
+      result_.first_events.push_back(static_cast<uint32_t>(result_.tape.events.size()));
       switch (step.kind()) {
         case Step::Kind::kOp:
           LowerOp(step.op());
@@ -59,6 +61,7 @@ class Lowering {
           break;
       }
     }
+    result_.first_events.push_back(static_cast<uint32_t>(result_.tape.events.size()));
     return std::move(result_);
   }
 

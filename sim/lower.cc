@@ -40,15 +40,15 @@ class Lowering {
     holders_.resize(graph.storages.size());
     for (const Holder& holder : graph.holders) ++holders_[holder.storage];
     result_.allocations.resize(graph.storages.size());
+    result_.first_event.reserve(graph.program.size());
     result_.tape.events.reserve(graph.program.size());
     result_.origins.reserve(graph.program.size());
     result_.tape.allocations.reserve(graph.program.size());
   }
 
   Lowered Run() {
-    result_.first_events.reserve(graph_.program.size() + 1);
     for (const Step step : graph_.program) {
-      result_.first_events.push_back(static_cast<uint32_t>(result_.tape.events.size()));
+      result_.first_event.push_back(static_cast<uint32_t>(result_.tape.events.size()));
       switch (step.kind()) {
         case Step::Kind::kOp:
           LowerOp(step.op());
@@ -61,7 +61,6 @@ class Lowering {
           break;
       }
     }
-    result_.first_events.push_back(static_cast<uint32_t>(result_.tape.events.size()));
     return std::move(result_);
   }
 

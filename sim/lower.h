@@ -22,7 +22,7 @@ struct Lowered {
   Tape tape;
   Column<AllocationId, Origin> origins;
   Column<StorageId, AllocationId> allocations;  // of each storage; invalid: it has no bytes
-  std::vector<uint32_t> first_events;           // of each step of the program, and one behind the last
+  std::vector<uint32_t> first_event;            // of each step of the program: how many events came before it
 };
 
 // "MmBackward0 aten::mm @ h.0.mlp.c_fc"

@@ -229,8 +229,7 @@ Tensor To(Operand x, DType dtype) {
   if (x->dtype() == dtype) return x.Take();
   Tracer& tracer = x->tracer();
   const NodeRef node = IsFloating(dtype) ? MakeNode(tracer, kToCopyBackward, {&*x}) : NodeRef();
-  const Dims strides =
-      IsDense(x->sizes(), x->strides()) ? x->strides() : DenseStridesLike(x->sizes(), x->strides());
+  const Dims strides = IsDense(x->sizes(), x->strides()) ? x->strides() : DenseStridesLike(x->sizes(), x->strides());
   Tensor result = tracer.Emit(OpKind::kToCopy, {&*x}, {dtype, {x->sizes(), strides}});
   if (node) {
     node->data.dtype = x->dtype();

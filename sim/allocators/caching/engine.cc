@@ -126,6 +126,12 @@ BlockId CachingAllocator::AllocateFromOtherPools(Request& request) {
       return kNone;
     }
     if (!pool.exists) continue;
+    if (std::ranges::any_of(scopes_, [&](const Scope& scope) { return scope.pool == id; })) {
+      Unsupported(
+          "a pool is asked when out of memory while a stream is captured into it: PyTorch says "
+          "\"beginAllocateToPool: already recording to mempool_id\"");
+      return kNone;
+    }
     Request other = request;
     other.pool = pools_[request.pool].small ? pool.small : pool.large;
     other.index = IndexFor(other.pool, request.stream);

@@ -107,7 +107,8 @@ def compare(case, folder, build, env, oracle):
                           capture_output=True, text=True)
     if real.returncode:
         text = [line for line in real.stderr.splitlines() if "what()" in line or "ASSERT" in line or "addresses" in line]
-        if ours.returncode == 2 and ("PyTorch" in ours.stderr or "may crash" in ours.stderr):
+        refused = ours.returncode == 2 and ("PyTorch" in ours.stderr or "may crash" in ours.stderr)
+        if refused or "addresses used up" in real.stderr:  # of the phantom
             return None, 0
         return f"the real allocator failed: {text[:1]} {real.returncode}; ours says {ours.stderr.strip()[:200]!r}", 0
     if ours.returncode not in (0, 1):

@@ -41,6 +41,7 @@ enum class HostData : uint8_t {
   kTokens,              // token ids of batch integer[1], below integer[2]
   kTargets,             // the tokens of the same batch, one position later
   kLowerTriangle,       // 1 up to the diagonal of the last two dimensions, else 0
+  kConstant,            // number everywhere
   kInverseFrequencies,  // number^(-i / n) for i = 0 … n - 1: rotary embedding's
 };
 
@@ -80,6 +81,7 @@ struct TensorInfo {
 
 struct Attributes {
   double number = 0;
+  double second = 0;
   std::array<int64_t, 3> integer{};
   bool operator==(const Attributes&) const = default;
 };

@@ -29,9 +29,9 @@ Tensor CrossEntropy(Operand logits, Operand targets, int64_t ignored) {
   Tensor self = CastToFloat(log_probabilities);
   const NodeRef node = MakeNode(tracer, kNllLossBackward, {&self});
   if (node) {
+    node->data.integer[0] = ignored;
     node->Save(self);
     node->Save(*targets);
-    node->data.integer[0] = ignored;
   }
   const std::array types = {Contiguous(self.dtype(), {}), Contiguous(self.dtype(), {})};
   std::array<Tensor, 2> results;

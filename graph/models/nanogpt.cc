@@ -13,6 +13,8 @@
 namespace tidemark {
 namespace {
 
+constexpr int64_t kIgnored = -1;  // ignore_index
+
 class Attention : public Layer {
  public:
   Attention(Module& parent, const std::string& name, const ModelConfig& m, bool written_out)
@@ -150,7 +152,7 @@ class Gpt : public Model {
     const InScope in_loss(tracer(), scope());
     Operand flat_logits = View(out.logits, {tokens.NumElements(), out.logits.size(-1)});
     Operand flat_targets = View(targets, {targets.NumElements()});
-    out.loss = CrossEntropy(std::move(flat_logits), std::move(flat_targets), -1);
+    out.loss = CrossEntropy(std::move(flat_logits), std::move(flat_targets), kIgnored);
     return out;
   }
 
@@ -174,6 +176,8 @@ class Gpt : public Model {
 
 }  // namespace
 
-std::unique_ptr<Model> MakeNanogpt(Tracer& tracer, const RunConfig& run) { return std::make_unique<Gpt>(tracer, run); }
+Result<std::unique_ptr<Model>> MakeNanogpt(Tracer& tracer, const RunConfig& run) {
+  return std::unique_ptr<Model>(std::make_unique<Gpt>(tracer, run));
+}
 
 }  // namespace tidemark

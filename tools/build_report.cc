@@ -77,6 +77,16 @@ Bytes RoundedLivePeak(const Tape& tape) {
   return peak;
 }
 
+// A run that failed ends there: what would have come after it isn't shown.
+void CutAt(uint64_t events, uint64_t planned, Report& report) {
+  if (events >= planned) return;
+  std::erase_if(report.phases, [&](const PhasePeak& phase) { return phase.at.event >= events; });
+  const size_t buckets = (events * report.timeline.allocated.size() + planned - 1) / planned;
+  report.timeline.allocated.resize(buckets);
+  report.timeline.reserved.resize(buckets);
+  report.timeline.phase.resize(buckets);
+}
+
 Bytes WorkspaceBytes(const Report& report) {
   for (const CategoryBytes& entry : report.breakdown) {
     if (entry.category == "workspace") return entry.bytes;
@@ -95,7 +105,7 @@ Result<Report> BuildReport(const ReportInput& input) {
   Report report;
   report.title = input.title;
   report.device_name = input.device_name;
-  report.device_memory = options.allocator.device_memory;
+  if (input.limited) report.device_memory = options.allocator.device_memory;
   report.allocator = options.allocator;
   report.fits = replay.failures == 0;
   report.failures = replay.failures;
@@ -109,6 +119,7 @@ Result<Report> BuildReport(const ReportInput& input) {
   report.statistics = replay.statistics;
   report.phases = observer.phases();
   report.timeline = observer.timeline();
+  CutAt(replay.events, input.tape.events.size(), report);
   report.live_lower_bound = LiveBytesPeak(input.tape).bytes;
   report.static_lower_bound = RoundedLivePeak(input.tape);
   report.counts.events = static_cast<int64_t>(replay.events);

@@ -18,6 +18,7 @@ struct ReportInput {
   DescribeAllocation describe;
   std::string title;
   std::string device_name;
+  bool limited = true;  // replay.allocator.device_memory says something of a device
 };
 
 // Errors: what RunReplay says.

@@ -110,7 +110,7 @@ struct Report {
   std::vector<PhasePeak> phases;
   Timeline timeline;
   std::string device_name;
-  Bytes device_memory;
+  std::optional<Bytes> device_memory;  // none: a replay that nothing limits
   AllocatorOptions allocator;
   std::optional<RunConfig> run;  // of a simulation
   std::optional<WithoutEvaluation> without_evaluation;

@@ -71,7 +71,8 @@ Result<Report> Replayed(const Recording& recording, const CommandOptions& option
                        .context = {},
                        .describe = DescribeFromTape(recording.tape),
                        .title = options.file,
-                       .device_name = ""};
+                       .device_name = "",
+                       .limited = !options.memory.empty()};
   input.replay.allocator.conf = conf;
   std::optional<AddressCheck> check;
   if (recording.snapshot) {
@@ -85,7 +86,7 @@ Result<Report> Replayed(const Recording& recording, const CommandOptions& option
     report.addresses = fmt::format("{} of {} addresses match", check->equal(), check->compared());
     if (!check->first_difference().empty()) *report.addresses += "; first: " + check->first_difference();
   }
-  RETURN_IF_ERROR(files->Finish(report));
+  RETURN_IF_ERROR(files->Finish(report, input.replay.allocator, input.describe));
   return report;
 }
 

@@ -72,7 +72,7 @@ Result<Outcome> RunSimulate(const SimulateOptions& options) {
   if (run.training.evaluation && report.fits) {
     ASSIGN_OR_RETURN(report.without_evaluation, SimulateWithoutEvaluation(run));
   }
-  RETURN_IF_ERROR(files->Finish(report));
+  RETURN_IF_ERROR(files->Finish(report, input.replay.allocator, input.describe));
   Outcome outcome = ReportOutcome(report, options.output);
   outcome.notes = loaded.notes;
   return outcome;

@@ -214,12 +214,13 @@ class SnapshotReader {
     for (const Value value : tree_.Items(tree_.Find(dict, "blocks"))) {
       const RawBlock* raw = Find(records_.blocks, value, RecordKind::kBlock);
       const bool good = raw != nullptr && raw->block.size > Bytes(0) && raw->block.size <= segment.size - total;
-      if (!good) return Wrong(fmt::format("the blocks of segment {:#x} don't tile it", segment.address));
+      if (!good) return Wrong(fmt::format("the blocks of segment {:#x} don't fit into it", segment.address));
       total += raw->block.size;
       segment.blocks.push_back(raw->block);
       segment.blocks.back().stack = StackOf(raw->frames);
     }
-    if (total != segment.size) return Wrong(fmt::format("the blocks of segment {:#x} don't tile it", segment.address));
+    // PyTorch's blocks tile their segment; other writers leave free memory out at the end.
+    if (total < segment.size) segment.blocks.push_back({.size = segment.size - total, .requested = Bytes(0)});
     snapshot_.segments.push_back(std::move(segment));
     return {};
   }

@@ -117,8 +117,14 @@ Json DeviceJson(const DeviceSpec& device) {
 
 Json ModelJson(const ModelConfig& m) {
   Json further = Json::object();
-  for (const ConfigField& field : m.config)
-    std::visit([&](const auto& value) { further[field.key] = value; }, field.value);
+  for (const ConfigField& field : m.config) {
+    Json& out = further[field.key];  // null
+    std::visit(
+        [&]<typename T>(const T& value) {
+          if constexpr (!std::is_same_v<T, std::monostate>) out = value;
+        },
+        field.value);
+  }
   return {{"family", WordOf(kFamilyWords, m.family)},
           {"implementation", WordOf(kImplementationWords, m.implementation)},
           {"layers", m.layers},

@@ -101,9 +101,11 @@ struct TensorImpl {
   Dims strides;
   Tensor base;          // of a view
   NodeRef grad_fn;      // none: a leaf
-  NodeRef accumulator;  // of a leaf that requires grad
-  Tensor grad;          // .grad of a leaf
-  Tensor cast;          // of a parameter: its entry in autocast's cache
+  NodeRef accumulator;  // of a parameter
+  Node* leaf_node =
+      nullptr;  // of another leaf that requires grad: its accumulator, which holds the leaf, while there is one
+  Tensor grad;  // .grad of a leaf
+  Tensor cast;  // of a parameter: its entry in autocast's cache
 };
 
 inline const Dims& Tensor::sizes() const { return impl_->sizes; }

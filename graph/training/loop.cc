@@ -17,16 +17,16 @@ void Rebind(Tensor& name, Tensor value) { name = Tensor(value, HolderKind::kCall
 
 class Training {
  public:
-  Training(Tracer& tracer, const RunConfig& run, Model& model)
+  Training(Tracer& tracer, const RunConfig& run, Model& model, std::unique_ptr<Optimizer> optimizer)
       : tracer_(tracer),
         t_(run.training),
         model_(model),
+        optimizer_(std::move(optimizer)),
         scaler_(tracer, run.training.precision == Precision::kAmpFp16) {
     tracer.attention = t_.attention;
     tracer.BeginPhase({.name = "model"});
     model_.MoveToDevice();
     parameters_ = model_.Parameters();
-    optimizer_ = MakeOptimizer(model_, t_);
   }
 
   // nanoGPT's loop: the next batch is fetched between forward and backward; logits and loss live on.
@@ -168,8 +168,8 @@ class Training {
   Tracer& tracer_;
   const TrainingConfig& t_;
   Model& model_;
-  GradScaler scaler_;
   std::unique_ptr<Optimizer> optimizer_;
+  GradScaler scaler_;
   std::vector<ParameterPtr> parameters_;
   int64_t batches_taken_ = 0;
   ScopeId x_name_;
@@ -198,7 +198,8 @@ Result<Graph> TraceRun(const RunConfig& run) {
   RETURN_IF_ERROR(CheckSupported(run));
   Tracer tracer(run.device);
   ASSIGN_OR_RETURN(const std::unique_ptr<Model> model, MakeModel(tracer, run));
-  Training training(tracer, run, *model);
+  ASSIGN_OR_RETURN(std::unique_ptr<Optimizer> optimizer, MakeOptimizer(*model, run.training));
+  Training training(tracer, run, *model, std::move(optimizer));
   run.training.loop == Loop::kNanogpt ? training.RunNanogpt() : training.RunPlain();
   return tracer.TakeGraph();
 }

@@ -11,7 +11,7 @@
 #include "tools/commands/command.h"
 #include "tools/commands/output_options.h"
 #include "tools/config/run_file.h"
-#include "tools/config/words.h"
+#include "tools/simulation.h"
 
 namespace tidemark {
 namespace {
@@ -21,27 +21,6 @@ struct SimulateOptions {
   std::vector<std::string> overrides;
   OutputOptions output;
 };
-
-std::string TitleOf(const RunConfig& run) {
-  const ModelConfig& m = run.model;
-  const TrainingConfig& t = run.training;
-  const std::string length = t.sequence.size() == 1 ? fmt::format("{}", t.sequence[0]) : "varying";
-  return fmt::format("{} ({}), {} layers, hidden {}, batch {} x {}, accumulation {}, {}, {} {}",
-                     WordOf(kFamilyWords, m.family), WordOf(kImplementationWords, m.implementation), m.layers, m.hidden,
-                     t.micro_batch, length, t.gradient_accumulation, WordOf(kPrecisionWords, t.precision),
-                     WordOf(kOptimizerWords, t.optimizer.kind),
-                     WordOf(kOptimizerImplementationWords, t.optimizer.implementation));
-}
-
-AllocatorOptions AllocatorOf(const RunConfig& run) {
-  AllocatorOptions options;
-  options.backend = run.allocator.backend;
-  options.framework = run.framework;
-  options.conf = run.allocator.conf;
-  options.device_memory = run.device.memory;
-  options.process_overhead = run.device.overhead.value;
-  return options;
-}
 
 // The peaks of the run without its evaluation: what that leaves behind in the packing of later steps.
 Result<WithoutEvaluation> SimulateWithoutEvaluation(RunConfig run) {

@@ -168,10 +168,16 @@ void SoftmaxBackward(const OpView& op, const DeviceSpec&, MemoryPlan& plan) {
   plan.Free(product);
 }
 
+namespace {
+// The kernels of layer norm read contiguous tensors. Returns the temporary, or -1 where there is none.
+int ContiguousCopy(const TensorInfo& t, MemoryPlan& plan) {
+  if (IsContiguous(t.sizes, t.strides)) return -1;
+  return plan.Temporary(SizeOf(t.dtype) * NumElements(t.sizes), "operand, contiguous");
+}
+
 // Partial sums only for very many rows of few columns.
 // Source: PyTorch 2.14, aten/src/ATen/native/cuda/layer_norm_kernel.cu.
-void LayerNormBackward(const OpView& op, const DeviceSpec& device, MemoryPlan& plan) {
-  for (int i = 0; i < op.results(); ++i) plan.Result(i);
+void PartialGradients(const OpView& op, const DeviceSpec& device, MemoryPlan& plan) {
   const int64_t columns = op.in(1).sizes.back();
   const int64_t rows = NumElements(op.in(1).sizes) / columns;
   if (rows <= 65536 || columns / 32 * 2 >= device.multiprocessors || columns < 32) return;
@@ -187,6 +193,20 @@ void LayerNormBackward(const OpView& op, const DeviceSpec& device, MemoryPlan& p
   }
   plan.Free(bias);
   plan.Free(weight);
+}
+}  // namespace
+
+void LayerNorm(const OpView& op, const DeviceSpec&, MemoryPlan& plan) {
+  const int copy = ContiguousCopy(op.in(0), plan);
+  for (int i = 0; i < op.results(); ++i) plan.Result(i);
+  if (copy >= 0) plan.Free(copy);
+}
+
+void LayerNormBackward(const OpView& op, const DeviceSpec& device, MemoryPlan& plan) {
+  const int copy = ContiguousCopy(op.in(1), plan);
+  for (int i = 0; i < op.results(); ++i) plan.Result(i);
+  PartialGradients(op, device, plan);
+  if (copy >= 0) plan.Free(copy);
 }
 
 // Partial norms of every 65,536 elements, as many for each tensor as the largest needs.

@@ -200,6 +200,7 @@ Result<Graph> TraceRun(const RunConfig& run) {
   ASSIGN_OR_RETURN(const std::unique_ptr<Model> model, MakeModel(tracer, run));
   Training training(tracer, run, *model);
   run.training.loop == Loop::kNanogpt ? training.RunNanogpt() : training.RunPlain();
+  if (!tracer.refusal.empty()) return InvalidInput(tracer.refusal);
   return tracer.TakeGraph();
 }
 

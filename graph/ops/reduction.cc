@@ -190,8 +190,9 @@ void WeightGradients(const OpView& op, const DeviceSpec& device, MemoryPlan& pla
     unused.push_back(plan.Temporary(SizeOf(op.out(i).dtype) * columns, "result that a sum of parts replaces"));
   }
   const int64_t parts = std::min((rows + 31) / 32, 32768 / (columns / 32));
-  const Bytes bytes = Bytes(4 * parts * columns);
-  const TensorInfo partial = {StorageId(), DType::kFloat32, 0, {parts, columns}, {columns, 1}};
+  const DType dtype = op.out(1).dtype;
+  const Bytes bytes = SizeOf(dtype) * (parts * columns);
+  const TensorInfo partial = {StorageId(), dtype, 0, {parts, columns}, {columns, 1}};
   const int weight = plan.Temporary(bytes, "partial gradient of the weight");
   const int bias = plan.Temporary(bytes, "partial gradient of the bias");
   for (int i = 1; i < op.results(); ++i) {

@@ -33,8 +33,8 @@ TEST_P(Recordings, AreTracedEventByEvent) {
   EXPECT_EQ(replay->reserved.bytes, recording->peak.reserved);
 }
 
-INSTANTIATE_TEST_SUITE_P(Steps, Recordings, testing::ValuesIn(RecordingFolders()), [](const auto& info) {
-  std::string name = info.param.filename();
+INSTANTIATE_TEST_SUITE_P(Steps, Recordings, testing::ValuesIn(RecordingFolders()), [](const auto& folder) {
+  std::string name = folder.param.filename();
   std::ranges::replace(name, '-', '_');
   std::ranges::replace(name, '.', '_');
   return name;

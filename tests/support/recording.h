@@ -1,4 +1,5 @@
-// Recordings of real runs (tests/truth/steps/NAME: run.yaml, tape.gz, stats.json), and the tapes that are traced for them.
+// Recordings of real runs (tests/truth/steps/NAME: run.yaml, tape.gz, stats.json), and the tapes that are traced for
+// them.
 #pragma once
 
 #include <filesystem>

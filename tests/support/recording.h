@@ -25,8 +25,8 @@ struct Recording {
   RecordedPeak peak;
 };
 
-// The folders of all recordings, by name.
-std::vector<std::filesystem::path> RecordingFolders();
+// The folders below `root`, by name.
+std::vector<std::filesystem::path> RecordingFolders(const std::filesystem::path& root);
 Result<Recording> ReadRecording(const std::filesystem::path& folder);
 
 // What tells a tape from the recorded one: the first event that differs, with its phase and op; empty where all events

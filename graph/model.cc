@@ -5,7 +5,10 @@
 #include "graph/models/nanogpt.h"
 #include "graph/models/transformers/bert.h"
 #include "graph/models/transformers/gpt2.h"
+#include "graph/models/transformers/gpt_neox.h"
 #include "graph/models/transformers/llama.h"
+#include "graph/models/transformers/phi.h"
+#include "graph/models/transformers/t5.h"
 
 namespace tidemark {
 
@@ -23,6 +26,10 @@ std::span<const ModelInfo> Models() {
                 &transformers::MakeQwen3},
       ModelInfo{Family::kBert, Implementation::kTransformers, "bert", "BERT, masked language model",
                 &transformers::MakeBert},
+      ModelInfo{Family::kT5, Implementation::kTransformers, "t5", "T5, encoder and decoder", &transformers::MakeT5},
+      ModelInfo{Family::kPhi, Implementation::kTransformers, "phi", "Phi-1, 1.5 and 2", &transformers::MakePhi},
+      ModelInfo{Family::kGptNeox, Implementation::kTransformers, "gpt_neox", "GPT-NeoX, Pythia",
+                &transformers::MakeGptNeox},
   };
   return kModels;
 }

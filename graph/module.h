@@ -77,7 +77,8 @@ class Layer : public Module {
 class LinearLayer : public Layer {
  public:
   // `shared`: a weight of another module (tied embeddings).
-  LinearLayer(Module& parent, const std::string& name, int64_t in, int64_t out, bool bias, ParameterPtr shared = nullptr);
+  LinearLayer(Module& parent, const std::string& name, int64_t in, int64_t out, bool bias,
+              ParameterPtr shared = nullptr);
   const ParameterPtr& weight() const { return weight_; }
 
  protected:
@@ -90,19 +91,21 @@ class LinearLayer : public Layer {
 
 class LayerNormLayer : public Layer {
  public:
-  LayerNormLayer(Module& parent, const std::string& name, int64_t width, bool bias);
+  LayerNormLayer(Module& parent, const std::string& name, int64_t width, bool bias, double epsilon = 1e-5);
 
  protected:
   Tensor Forward(const Tensor& x) const override;
 
  private:
+  double epsilon_;
   ParameterPtr weight_;
   ParameterPtr bias_;
 };
 
 class EmbeddingLayer : public Layer {
  public:
-  EmbeddingLayer(Module& parent, const std::string& name, int64_t rows, int64_t width);
+  // `shared`: a weight of another module.
+  EmbeddingLayer(Module& parent, const std::string& name, int64_t rows, int64_t width, ParameterPtr shared = nullptr);
   const ParameterPtr& weight() const { return weight_; }
 
  protected:

@@ -11,7 +11,20 @@
 
 namespace tidemark {
 
-enum class Family : uint8_t { kGpt2, kLlama, kMistral, kQwen2, kQwen3, kGemma, kPhi, kPhi3, kGptNeox, kOpt, kBert, kT5 };
+enum class Family : uint8_t {
+  kGpt2,
+  kLlama,
+  kMistral,
+  kQwen2,
+  kQwen3,
+  kGemma,
+  kPhi,
+  kPhi3,
+  kGptNeox,
+  kOpt,
+  kBert,
+  kT5
+};
 enum class Implementation : uint8_t { kNanogpt, kTransformers };
 enum class Precision : uint8_t { kFp32, kAmpFp16, kAmpBf16, kBf16, kFp16 };
 enum class AttentionChoice : uint8_t { kAuto, kFlash, kEfficient, kMath, kEager };
@@ -28,8 +41,8 @@ struct ConfigField {
   bool operator==(const ConfigField&) const = default;
 };
 
-// Dimensions have one letter in the code of models: B micro_batch, T sequence, C hidden, H heads, K kv_heads, D head_dim,
-// F ffn, V vocab, L layers, N = B * T.
+// Dimensions have one letter in the code of models: B micro_batch, T sequence, C hidden, H heads, K kv_heads, D
+// head_dim, F ffn, V vocab, L layers, N = B * T.
 struct ModelConfig {
   Family family = Family::kGpt2;
   Implementation implementation = Implementation::kNanogpt;
@@ -52,8 +65,9 @@ struct ModelConfig {
 struct OptimizerConfig {
   OptimizerKind kind = OptimizerKind::kAdamw;
   OptimizerImplementation implementation = OptimizerImplementation::kForeach;
-  double momentum = 0.0;               // sgd
-  std::optional<double> weight_decay;  // none: the loop's own (nanogpt: 0.1 for matrices; plain: the optimizer's default)
+  double momentum = 0.0;  // sgd
+  std::optional<double>
+      weight_decay;  // none: the loop's own (nanogpt: 0.1 for matrices; plain: the optimizer's default)
   bool operator==(const OptimizerConfig&) const = default;
 };
 

@@ -99,13 +99,12 @@ struct TensorImpl {
   int64_t offset = 0;
   Dims sizes;
   Dims strides;
-  Tensor base;          // of a view
-  NodeRef grad_fn;      // none: a leaf
-  NodeRef accumulator;  // of a parameter
-  Node* leaf_node =
-      nullptr;  // of another leaf that requires grad: its accumulator, which holds the leaf, while there is one
-  Tensor grad;  // .grad of a leaf
-  Tensor cast;  // of a parameter: its entry in autocast's cache
+  Tensor base;                // of a view
+  NodeRef grad_fn;            // none: a leaf
+  NodeRef accumulator;        // of a parameter
+  Node* leaf_node = nullptr;  // of another leaf that requires grad: its accumulator, which holds the leaf
+  Tensor grad;                // .grad of a leaf
+  Tensor cast;                // of a parameter: its entry in autocast's cache
 };
 
 inline const Dims& Tensor::sizes() const { return impl_->sizes; }

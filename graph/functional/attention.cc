@@ -218,8 +218,7 @@ Tensor Math(const Tensor& q_given, const Tensor& k_given, const Tensor& v_given,
   Tensor q = To(q_given, accumulate);
   Tensor k = To(k_given, accumulate);
   Tensor v = To(v_given, accumulate);
-  const double scale =
-      std::sqrt(options.scale.value_or(1.0 / std::sqrt(static_cast<double>(q.size(-1)))));
+  const double scale = std::sqrt(options.scale.value_or(1.0 / std::sqrt(static_cast<double>(q.size(-1)))));
   Tensor mask = mask_given;
   Tensor scaled_q = Mul(q, scale);
   if (options.causal) {

@@ -51,6 +51,16 @@ Tensor BoolMask(Tracer& tracer, int64_t batch, int64_t length, std::optional<int
   return mask;
 }
 
+// torch.where(mask, torch.zeros(()), finfo(dtype).min)
+Tensor AsFloating(Operand mask, DType dtype) {
+  Tracer& tracer = mask->tracer();
+  const Tensor zero = Full(tracer, dtype, {}, 0);
+  const Tensor lowest = Full(tracer, dtype, {}, LowestOf(dtype));
+  return tracer.Emit(OpKind::kWhere, {&*mask, &zero, &lowest}, Contiguous(dtype, mask->sizes()));
+}
+
+}  // namespace
+
 double LowestOf(DType dtype) {
   switch (dtype) {
     case DType::kFloat16:
@@ -61,16 +71,6 @@ double LowestOf(DType dtype) {
       return static_cast<double>(std::numeric_limits<float>::lowest());
   }
 }
-
-// torch.where(mask, torch.zeros(()), finfo(dtype).min)
-Tensor AsFloating(Operand mask, DType dtype) {
-  Tracer& tracer = mask->tracer();
-  const Tensor zero = Full(tracer, dtype, {}, 0);
-  const Tensor lowest = Full(tracer, dtype, {}, LowestOf(dtype));
-  return tracer.Emit(OpKind::kWhere, {&*mask, &zero, &lowest}, Contiguous(dtype, mask->sizes()));
-}
-
-}  // namespace
 
 Tensor PositionIds(Tracer& tracer, int64_t length) { return Unsqueeze(Add(Arange(tracer, 0, length), 0), 0); }
 

@@ -36,5 +36,7 @@ struct Rotated {
   Tensor query;
 };
 Rotated ApplyRotary(const Tensor& query, const Tensor& key, const Tensor& cos, const Tensor& sin);
+// The same of the first dimensions of each head, as many as the tables have.
+Rotated ApplyPartialRotary(const Tensor& query, const Tensor& key, const Tensor& cos, const Tensor& sin);
 
 }  // namespace tidemark::transformers

@@ -1,5 +1,7 @@
 #include "graph/tracer.h"
 
+#include <algorithm>
+
 #include "graph/autograd.h"
 #include "graph/base/check.h"
 
@@ -147,7 +149,7 @@ Tensor Tracer::Adopt(TensorImpl* impl, HolderKind kind, const char* holder_node)
 
 Tensor Tracer::NewTensor(const ResultType& type, OpId producer, size_t result) {
   TensorImpl* impl = NewImpl();
-  const Bytes bytes = SizeOf(type.dtype) * NumElements(type.layout.sizes);
+  const Bytes bytes = SizeOf(type.dtype) * std::max(type.elements, NumElements(type.layout.sizes));
   const Role role = type.role == Role::kActivation ? result_role : type.role;
   impl->storage = graph_.storages.Add(Storage{bytes, producer, static_cast<uint16_t>(result), role, ScopeId()});
   storage_tensors_.push_back(0);

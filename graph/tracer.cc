@@ -69,6 +69,11 @@ Tracer::~Tracer() {
 
 Graph Tracer::TakeGraph() { return std::move(graph_); }
 
+void Tracer::Assume(std::string_view what) {
+  std::vector<std::string>& all = graph_.assumptions;
+  if (std::ranges::find(all, what) == all.end()) all.emplace_back(what);
+}
+
 TensorImpl* Tracer::NewImpl() {
   if (free_impls_.empty()) {
     auto& block = impl_blocks_.emplace_back(std::make_unique<TensorImpl[]>(kBlock));

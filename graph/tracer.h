@@ -13,6 +13,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -211,6 +212,8 @@ class Tracer {
     graph_.probes.push_back({kind, PhaseId(graph_.phases.size() - 1), IdOf(*t.impl()), name});
   }
   void BeginPhase(Phase phase) { graph_.program.emplace_back(graph_.phases.Add(std::move(phase))); }
+  // Notes, once, what is assumed where a decision hangs on something that isn't known (Graph::assumptions).
+  void Assume(std::string_view what);
   ScopeId AddScope(std::string path) { return graph_.scopes.Add(std::move(path)); }
 
   // --- State of the running program, as PyTorch's thread-local state

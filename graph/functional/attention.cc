@@ -269,11 +269,12 @@ AttentionKernel Choose(const Tracer& tracer, const Tensor& q, const Tensor& mask
 
 Tensor ScaledDotProductAttention(Operand q_given, Operand k_given, Operand v_given, Operand mask_given,
                                  const AttentionOptions& options) {
-  Tensor mask = mask_given.defined() ? CastToHalf(std::move(mask_given)) : Tensor();
+  const Tensor cast_mask = mask_given.defined() ? CastToHalf(std::move(mask_given)) : Tensor();  // until the end
   Tensor v = CastToHalf(std::move(v_given));
   Tensor k = CastToHalf(std::move(k_given));
   Tensor q = CastToHalf(std::move(q_given));
   const AutocastOff off(q.tracer());
+  Tensor mask = cast_mask;
   if (mask.defined() && mask.dtype() == DType::kBool) mask = AsFloatingMask(std::move(mask), q.dtype());
   switch (Choose(q.tracer(), q, mask, options)) {
     case AttentionKernel::kFlash:

@@ -228,6 +228,11 @@ class Tracer {
   std::shared_ptr<CheckpointFrame> saving_frame;  // a checkpointed region is running: its saves go there
   uint64_t NextSequenceNumber() { return sequence_number_++; }
   uint32_t running_backwards = 0;  // nested ones included
+  // What PyTorch would refuse to run: the trace goes on, but stands for nothing. The first reason is kept.
+  void Refuse(std::string reason) {
+    if (refusal.empty()) refusal = std::move(reason);
+  }
+  std::string refusal;
   // Number of the next random op: it and the element's index are what a random number is made from. A region that runs
   // again starts from the number that it started from before.
   int64_t next_random = 0;

@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "passes/pass.h"
 #include "tools/config/words.h"
 
 namespace tidemark {
@@ -164,11 +165,38 @@ Json TrainingJson(const TrainingConfig& t) {
           {"loop", WordOf(kLoopWords, t.loop)}};
 }
 
+Json OptionsJson(const RecomputePass& pass) {
+  Json options = {{"policy", WordOf(kRecomputePolicyWords, pass.policy)}};
+  switch (pass.policy) {
+    case RecomputePolicy::kFull:
+      options["reentrant"] = pass.reentrant;
+      break;
+    case RecomputePolicy::kEveryN:
+      options["blocks"] = pass.blocks;
+      break;
+    case RecomputePolicy::kSelective:
+      options["ops"] = pass.ops;
+      break;
+    case RecomputePolicy::kBudget:
+      options["budget"] = fmt::format("{}B", pass.budget.count());
+      break;
+    case RecomputePolicy::kMinCut:
+      break;
+  }
+  return options;
+}
+
+Json OptionsJson(const AccumulatePass& pass) { return {{"parts", pass.parts}}; }
+
+Json PassJson(const PassConfig& pass) {
+  return {{std::string(InfoOf(pass).name), std::visit([](const auto& options) { return OptionsJson(options); }, pass)}};
+}
+
 Json ConfigJson(const Report& report) {
   if (report.run) {
     const RunConfig& run = *report.run;
     Json passes = Json::array();
-    if (run.recompute) passes.push_back({{"recompute", {{"policy", "full"}, {"reentrant", run.recompute->reentrant}}}});
+    for (const PassConfig& pass : run.passes) passes.push_back(PassJson(pass));
     return {{"framework", run.framework},
             {"model", ModelJson(run.model)},
             {"training", TrainingJson(run.training)},

@@ -5,6 +5,7 @@ int main(int argc, char** argv) {
       &tidemark::AddSimulate,
       &tidemark::AddReplay,
       &tidemark::AddList,
+      &tidemark::AddRecord,
   };
   return tidemark::RunCommandLine(argc, argv, kCommands);
 }

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent.parent / "tools" / "phantom"))
-import record_run  # noqa: E402
+sys.path.insert(0, str(HERE))
+import runs  # noqa: E402
 
 SAMPLES = 24
 WHOLE = {"nanogpt-fp32"}  # whose last gradients are kept whole
@@ -75,20 +75,20 @@ def tokens(batch, rows, length, vocab):
 
 class Run:
     def __init__(self, path):
-        self.run = record_run.load_run(path)
+        self.run = runs.load_run(path)
         self.t = t = self.run["training"]
         precision = t["precision"]
         weights = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
         amp = {"amp-fp16": torch.float16, "amp-bf16": torch.bfloat16}.get(precision)
         self.autocast = (lambda: torch.amp.autocast("cpu", dtype=amp)) if amp else contextlib.nullcontext
         nanogpt = self.run["model"]["implementation"] == "nanogpt"
-        self.model = (record_run.nanogpt_model(self.run, weights, None) if nanogpt
-                      else record_run.transformers_model(self.run, weights))
+        self.model = (runs.nanogpt_model(self.run, weights) if nanogpt
+                      else runs.transformers_model(self.run, weights))
         with torch.no_grad():
             for name, p in self.model.named_parameters():
                 p.copy_(initial_values(name, p))
         self.scaler = torch.amp.GradScaler("cpu", enabled=precision == "amp-fp16")
-        self.optimizer = record_run.make_optimizer(self.run, self.model)
+        self.optimizer = runs.make_optimizer(self.run, self.model)
         self.batches = 0
 
     def forward(self):

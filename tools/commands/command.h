@@ -40,5 +40,6 @@ int RunCommandLine(int argc, const char* const* argv, std::span<const AddCommand
 void AddSimulate(CLI::App& app, CommandRun* run);
 void AddReplay(CLI::App& app, CommandRun* run);
 void AddList(CLI::App& app, CommandRun* run);
+void AddRecord(CLI::App& app, CommandRun* run);
 
 }  // namespace tidemark

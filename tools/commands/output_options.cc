@@ -71,20 +71,19 @@ std::vector<ReplayObserver*> OutputFiles::observers() {
   return list;
 }
 
-Status OutputFiles::Finish(const Report& report, const AllocatorOptions& allocator,
-                           const DescribeAllocation& describe) {
+Status OutputFiles::Finish(const Report& report, const AllocatorOptions& allocator, const Describer& describer) {
   if (observers_->placements != nullptr) RETURN_IF_ERROR(observers_->placements->Finish());
   if (!options_.tape.empty()) {
     const bool gzip = options_.tape.ends_with(".gz");
     RETURN_IF_ERROR(WriteTape(tape_, options_.tape, gzip ? Compression::kGzip : Compression::kNone));
   }
   if (observers_->trace) {
-    const ChromeTraceInput input = {tape_, *observers_->trace, report, describe, {}};
+    const ChromeTraceInput input = {tape_, *observers_->trace, report, describer, {}};
     RETURN_IF_ERROR(WriteFile(options_.trace, ChromeTrace(input)));
   }
   if (observers_->snapshot) {
     const bool pickle = options_.snapshot.ends_with(".pickle") || options_.snapshot.ends_with(".pkl");
-    ASSIGN_OR_RETURN(const std::string snapshot, SnapshotOf(tape_, allocator, *observers_->snapshot, describe,
+    ASSIGN_OR_RETURN(const std::string snapshot, SnapshotOf(tape_, allocator, *observers_->snapshot, describer,
                                                             pickle ? SnapshotForm::kPickle : SnapshotForm::kJson));
     RETURN_IF_ERROR(WriteFile(options_.snapshot, snapshot));
   }

@@ -34,7 +34,7 @@ class OutputFiles {
   // To be told of each event.
   std::vector<ReplayObserver*> observers();
   // Writes everything. REQUIRES: the replay is over. Error: what the disk said.
-  Status Finish(const Report& report, const AllocatorOptions& allocator, const DescribeAllocation& describe);
+  Status Finish(const Report& report, const AllocatorOptions& allocator, const Describer& describer);
 
  private:
   struct Observers;

@@ -3,6 +3,7 @@
 int main(int argc, char** argv) {
   constexpr tidemark::AddCommand kCommands[] = {
       &tidemark::AddSimulate,
+      &tidemark::AddCompare,
       &tidemark::AddReplay,
       &tidemark::AddList,
   };

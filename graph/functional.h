@@ -13,7 +13,13 @@ namespace tidemark {
 // --- Creation. No history.
 Tensor Arange(Tracer& tracer, int64_t start, int64_t end);  // int64 [end - start]
 Tensor Full(Tracer& tracer, DType dtype, const Dims& sizes, double value, Role role = Role::kActivation);
-Tensor FromHost(Tracer& tracer, DType dtype, const Dims& sizes, Role role);
+struct HostSource {
+  HostData data = HostData::kUnknown;
+  double number = 0;  // kInverseFrequencies: the base; kConstant: the value
+  int64_t batch = 0;  // kTokens, kTargets
+  int64_t vocab = 0;
+};
+Tensor FromHost(Tracer& tracer, DType dtype, const Dims& sizes, Role role, const HostSource& source);
 
 // --- Views (functional/views.cc). They allocate nothing and hold their base.
 Tensor View(Operand x, const Dims& sizes);        // REQUIRES: the strides allow it
@@ -32,7 +38,8 @@ Tensor To(Operand x, DType dtype);  // the same tensor if it has the dtype alrea
 Tensor Clone(Operand x);            // contiguous
 Tensor Contiguous(Operand x);       // a copy iff it isn't
 Tensor Cat(std::vector<Tensor> parts, int dim);
-Tensor Pad(Operand x, int64_t last);  // zeros behind, up to a last dimension of `last`
+Tensor Cat(Operand a, Operand b, int dim);              // of a tuple, which drops b first
+Tensor Pad(Operand x, int64_t last, double value = 0);  // `value` behind, up to a last dimension of `last`
 
 // --- Elementwise (functional/elementwise.cc)
 Tensor Add(Operand a, Operand b);
@@ -44,11 +51,12 @@ Tensor Mul(Operand a, double number);
 Tensor Div(Operand a, Operand b);  // no gradient
 Tensor Div(Operand a, double number);
 Tensor Neg(Operand a);
-Tensor Pow(Operand a, double exponent);
+Tensor Pow(Operand a, double exponent);  // autocast: in fp32, as Rsqrt
 Tensor Rsqrt(Operand a);
 Tensor Tanh(Operand a);
 Tensor Relu(Operand a);
-Tensor Gelu(Operand a);  // erf form
+Tensor Gelu(Operand a);      // erf form
+Tensor GeluTanh(Operand a);  // tanh form
 Tensor Silu(Operand a);
 Tensor MaskedFill(Operand a, Operand mask, double value);
 Tensor WhereOrNumber(Operand condition, Operand a, double otherwise);  // torch.where(condition, a, number)
@@ -65,8 +73,8 @@ Tensor MeanLast(Operand a);                                  // over the last di
 Tensor SumTo(Operand a, const Dims& sizes);                  // at::sum_to
 Tensor Softmax(Operand a, std::optional<DType> dtype = {});  // along the last dimension
 Tensor LogSoftmax(Operand a, std::optional<DType> dtype = {});
-Tensor LayerNorm(Operand x, const Tensor& weight,
-                 const Tensor& bias);  // over the last dimension; bias may be undefined
+// Over the last dimension; bias may be undefined.
+Tensor LayerNorm(Operand x, const Tensor& weight, const Tensor& bias, double epsilon = 1e-5);
 Tensor Embedding(const Tensor& weight, Operand indices);
 
 // --- Products (functional/products.cc)
@@ -75,8 +83,9 @@ Tensor Addmm(const Tensor& bias, Operand x, const Tensor& weight);   // b + x W,
 Tensor MatMul(Operand a, Operand b);                                 // of 4 dimensions
 
 // --- Losses (functional/loss.cc)
+constexpr int64_t kIgnoredLabel = -100;  // PyTorch's default
 // Mean over targets that aren't `ignored`. logits [N, V], targets [N].
-Tensor CrossEntropy(Operand logits, Operand targets);
+Tensor CrossEntropy(Operand logits, Operand targets, int64_t ignored = kIgnoredLabel);
 
 // --- Attention (functional/attention.cc)
 struct AttentionOptions {

@@ -33,8 +33,8 @@ enum class OptimizerImplementation : uint8_t { kFused, kForeach, kForLoop };
 enum class Loop : uint8_t { kNanogpt, kPlain };
 enum class CompileMode : uint8_t { kOff, kOn, kFirstRun };
 
-// Further fields of the family's configuration class of transformers ("model.config"), verbatim.
-using ConfigValue = std::variant<bool, int64_t, double, std::string>;
+// Further fields of the family's configuration class of transformers ("model.config"), verbatim; std::monostate: null.
+using ConfigValue = std::variant<bool, int64_t, double, std::string, std::monostate>;
 struct ConfigField {
   std::string key;
   ConfigValue value;

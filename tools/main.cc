@@ -6,6 +6,7 @@ int main(int argc, char** argv) {
       &tidemark::AddCompare,
       &tidemark::AddReplay,
       &tidemark::AddList,
+      &tidemark::AddRecord,
   };
   return tidemark::RunCommandLine(argc, argv, kCommands);
 }

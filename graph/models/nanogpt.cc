@@ -13,6 +13,8 @@
 namespace tidemark {
 namespace {
 
+constexpr int64_t kIgnored = -1;  // ignore_index
+
 class Attention : public Layer {
  public:
   Attention(Module& parent, const std::string& name, const ModelConfig& m, bool written_out)
@@ -23,7 +25,7 @@ class Attention : public Layer {
         c_proj_(*this, "c_proj", m.hidden, m.hidden, m.bias),
         drop_scores_(*this, "attn_dropout", m.dropout),
         drop_(*this, "resid_dropout", m.dropout) {
-    if (written_out) mask_ = AddBuffer("bias", dtype(), {1, 1, m.context, m.context});
+    if (written_out) mask_ = AddBuffer("bias", dtype(), {1, 1, m.context, m.context}, {HostData::kLowerTriangle});
   }
 
  protected:
@@ -150,7 +152,7 @@ class Gpt : public Model {
     const InScope in_loss(tracer(), scope());
     Operand flat_logits = View(out.logits, {tokens.NumElements(), out.logits.size(-1)});
     Operand flat_targets = View(targets, {targets.NumElements()});
-    out.loss = CrossEntropy(std::move(flat_logits), std::move(flat_targets));
+    out.loss = CrossEntropy(std::move(flat_logits), std::move(flat_targets), kIgnored);
     return out;
   }
 
@@ -174,6 +176,8 @@ class Gpt : public Model {
 
 }  // namespace
 
-std::unique_ptr<Model> MakeNanogpt(Tracer& tracer, const RunConfig& run) { return std::make_unique<Gpt>(tracer, run); }
+Result<std::unique_ptr<Model>> MakeNanogpt(Tracer& tracer, const RunConfig& run) {
+  return std::unique_ptr<Model>(std::make_unique<Gpt>(tracer, run));
+}
 
 }  // namespace tidemark

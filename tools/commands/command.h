@@ -41,5 +41,6 @@ void AddSimulate(CLI::App& app, CommandRun* run);
 void AddCompare(CLI::App& app, CommandRun* run);
 void AddReplay(CLI::App& app, CommandRun* run);
 void AddList(CLI::App& app, CommandRun* run);
+void AddRecord(CLI::App& app, CommandRun* run);
 
 }  // namespace tidemark

@@ -4,12 +4,16 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdlib>
+#include <optional>
 #include <string_view>
 
 #include "sim/placements.h"
 #include "sim/tape_io.h"
+#include "tools/formats/chrome_trace.h"
+#include "tools/formats/files.h"
 #include "tools/formats/report_json.h"
 #include "tools/formats/report_text.h"
+#include "tools/formats/snapshot_writer.h"
 
 namespace tidemark {
 
@@ -28,14 +32,17 @@ void AddOutputOptions(CLI::App& command, OutputOptions& options) {
       ->type_name("FILE.json");
   command.add_option("--tape", options.tape, "write the tape")->type_name("FILE.tape");
   command.add_option("--placements", options.placements, "write where each block was put")->type_name("FILE.csv");
-  command.add_option("--snapshot", options.snapshot, "write a snapshot that PyTorch's memory_viz opens")
-      ->type_name("FILE.json");
+  command
+      .add_option("--snapshot", options.snapshot, "write a snapshot that PyTorch's memory_viz opens: JSON, or a pickle")
+      ->type_name("FILE");
   command.add_flag("-v,--verbose", options.verbose, "every phase, more tensors, the allocator's statistics");
   command.add_flag("--no-color", options.no_color, "no colours (NO_COLOR is honoured too)");
 }
 
 struct OutputFiles::Observers {
   std::unique_ptr<PlacementsWriter> placements;
+  std::optional<TraceObserver> trace;
+  std::optional<SnapshotObserver> snapshot;
 };
 
 OutputFiles::OutputFiles(const OutputOptions& options, const Tape& tape)
@@ -44,23 +51,38 @@ OutputFiles::~OutputFiles() = default;
 
 Result<std::unique_ptr<OutputFiles>> OutputFiles::Create(const OutputOptions& options, const Tape& tape) {
   std::unique_ptr<OutputFiles> files(new OutputFiles(options, tape));
+  Observers& observers = *files->observers_;
   if (!options.placements.empty()) {
-    ASSIGN_OR_RETURN(files->observers_->placements, PlacementsWriter::Create(options.placements));
+    ASSIGN_OR_RETURN(observers.placements, PlacementsWriter::Create(options.placements));
   }
+  if (!options.trace.empty()) observers.trace.emplace();
+  if (!options.snapshot.empty()) observers.snapshot.emplace();
   return files;
 }
 
 std::vector<ReplayObserver*> OutputFiles::observers() {
   std::vector<ReplayObserver*> list;
   if (observers_->placements != nullptr) list.push_back(observers_->placements.get());
+  if (observers_->trace) list.push_back(&*observers_->trace);
+  if (observers_->snapshot) list.push_back(&*observers_->snapshot);
   return list;
 }
 
-Status OutputFiles::Finish(const Report& /*report*/) {
+Status OutputFiles::Finish(const Report& report, const AllocatorOptions& allocator, const Describer& describer) {
   if (observers_->placements != nullptr) RETURN_IF_ERROR(observers_->placements->Finish());
   if (!options_.tape.empty()) {
     const bool gzip = options_.tape.ends_with(".gz");
     RETURN_IF_ERROR(WriteTape(tape_, options_.tape, gzip ? Compression::kGzip : Compression::kNone));
+  }
+  if (observers_->trace) {
+    const ChromeTraceInput input = {tape_, *observers_->trace, report, describer, {}};
+    RETURN_IF_ERROR(WriteFile(options_.trace, ChromeTrace(input)));
+  }
+  if (observers_->snapshot) {
+    const bool pickle = options_.snapshot.ends_with(".pickle") || options_.snapshot.ends_with(".pkl");
+    ASSIGN_OR_RETURN(const std::string snapshot, SnapshotOf(tape_, allocator, *observers_->snapshot, describer,
+                                                            pickle ? SnapshotForm::kPickle : SnapshotForm::kJson));
+    RETURN_IF_ERROR(WriteFile(options_.snapshot, snapshot));
   }
   return {};
 }

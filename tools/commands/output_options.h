@@ -10,6 +10,7 @@
 #include "sim/replay.h"
 #include "sim/tape.h"
 #include "tools/commands/command.h"
+#include "tools/describe.h"
 #include "tools/report.h"
 
 namespace tidemark {
@@ -36,7 +37,7 @@ class OutputFiles {
   // To be told of each event.
   std::vector<ReplayObserver*> observers();
   // Writes everything. REQUIRES: the replay is over. Error: what the disk said.
-  Status Finish(const Report& report);
+  Status Finish(const Report& report, const AllocatorOptions& allocator, const Describer& describer);
 
  private:
   struct Observers;

@@ -66,12 +66,14 @@ Result<Recording> ReadRecording(const std::string& path) {
 Result<Report> Replayed(const Recording& recording, const CommandOptions& options, const std::string& conf,
                         const OutputOptions& output) {
   ASSIGN_OR_RETURN(const std::unique_ptr<OutputFiles> files, OutputFiles::Create(output, recording.tape));
+  const std::unique_ptr<Describer> describer = DescribeTape(recording.tape);
   ReportInput input = {.tape = recording.tape,
                        .replay = {.allocator = options.allocator, .observers = files->observers()},
                        .context = {},
-                       .describe = DescribeFromTape(recording.tape),
+                       .describer = *describer,
                        .title = options.file,
-                       .device_name = ""};
+                       .device_name = "",
+                       .limited = !options.memory.empty()};
   input.replay.allocator.conf = conf;
   std::optional<AddressCheck> check;
   if (recording.snapshot) {
@@ -85,7 +87,7 @@ Result<Report> Replayed(const Recording& recording, const CommandOptions& option
     report.addresses = fmt::format("{} of {} addresses match", check->equal(), check->compared());
     if (!check->first_difference().empty()) *report.addresses += "; first: " + check->first_difference();
   }
-  RETURN_IF_ERROR(files->Finish(report));
+  RETURN_IF_ERROR(files->Finish(report, input.replay.allocator, *describer));
   return report;
 }
 

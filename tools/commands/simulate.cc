@@ -45,11 +45,12 @@ Result<Outcome> RunSimulate(const SimulateOptions& options) {
   const Graph& graph = built.graph;
   const Lowered& lowered = built.lowered;
   ASSIGN_OR_RETURN(const std::unique_ptr<OutputFiles> files, OutputFiles::Create(options.output, lowered.tape));
+  const std::unique_ptr<Describer> describer = DescribeGraph(graph, lowered);
   const ReportInput input = {
       .tape = lowered.tape,
       .replay = {.allocator = AllocatorOf(run), .stop_at_out_of_memory = true, .observers = files->observers()},
       .context = run.device.overhead,
-      .describe = DescribeFromTape(lowered.tape),
+      .describer = *describer,
       .title = TitleOf(run),
       .device_name = run.device.name};
   ASSIGN_OR_RETURN(Report report, BuildReport(input));
@@ -60,7 +61,7 @@ Result<Outcome> RunSimulate(const SimulateOptions& options) {
   if (run.training.evaluation && report.fits) {
     ASSIGN_OR_RETURN(report.without_evaluation, SimulateWithoutEvaluation(run));
   }
-  RETURN_IF_ERROR(files->Finish(report));
+  RETURN_IF_ERROR(files->Finish(report, input.replay.allocator, *describer));
   Outcome outcome = ReportOutcome(report, options.output);
   outcome.notes = loaded.notes;
   for (const PassRun& pass : built.passes) {

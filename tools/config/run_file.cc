@@ -22,8 +22,9 @@ constexpr int64_t kMaxDimension = int64_t{1} << 40;  // products are checked as 
 
 // A field of transformers' configuration class, verbatim.
 Result<ConfigValue> ReadConfigValue(const DocumentNode& node, const std::string& path) {
+  if (node.kind == DocumentNode::Kind::kNull) return ConfigValue(std::monostate());
   if (node.kind != DocumentNode::Kind::kScalar) {
-    return InvalidInput(fmt::format("{}: {} has to be a number, a text, true or false", node.place, path));
+    return InvalidInput(fmt::format("{}: {} has to be a number, a text, true, false or null", node.place, path));
   }
   const std::string& text = node.text;
   if (node.quoted) return ConfigValue(text);
@@ -94,6 +95,9 @@ Result<OptimizerConfig> ReadOptimizer(const DocumentNode& node) {
   reader.Number("weight_decay", &weight_decay, {.min = 0});
   RETURN_IF_ERROR(reader.Finish());
   if (reader.Has("weight_decay")) optimizer.weight_decay = weight_decay;
+  if (optimizer.kind == OptimizerKind::kAdafactor && !reader.Has("implementation")) {
+    optimizer.implementation = OptimizerImplementation::kForLoop;  // PyTorch's default for it
+  }
   if (optimizer.momentum != 0 && optimizer.kind != OptimizerKind::kSgd) {
     return InvalidInput(fmt::format("{}: training.optimizer.momentum belongs to sgd", reader.place()));
   }

@@ -15,9 +15,9 @@ using Json = nlohmann::ordered_json;
 // Of a number that may not be there.
 Json OrNull(int64_t value) { return value < 0 ? Json(nullptr) : Json(value); }
 
-Json MomentJson(const Moment& at) {
+Json MomentJson(const Moment& at, uint64_t event) {
   Json json = {{"step", OrNull(at.step)}, {"micro_step", OrNull(at.micro_step)}, {"phase", at.phase}, {"op", at.op}};
-  json["event"] = at.event;
+  json["event"] = event;
   if (at.batch >= 0) json["batch"] = at.batch;
   return json;
 }
@@ -28,7 +28,7 @@ Json PeakJson(const Report& report) {
           {"active_bytes", report.active_peak.count()},
           {"reserved_bytes", report.reserved_peak.count()},
           {"process_bytes", report.process_peak.value.count()},
-          {"at", MomentJson(report.at)},
+          {"at", MomentJson(report.at, report.at_event)},
           {"process_bytes_low", (report.process_peak.value - report.process_peak.below).count()},
           {"process_bytes_high", (report.process_peak.value + report.process_peak.above).count()}};
 }
@@ -40,7 +40,7 @@ Json FailureJson(const Report& report) {
           {"tensor", failure.tensor},
           {"op", failure.op},
           {"requested_bytes", failure.requested.count()},
-          {"at", MomentJson(failure.at)}};
+          {"at", MomentJson(failure.at, failure.event)}};
 }
 
 Json LargestJson(const Report& report) {
@@ -116,10 +116,17 @@ Json DeviceJson(const DeviceSpec& device) {
           {"peak_flops_half", device.peak_flops_half}};
 }
 
+struct ToJson {
+  Json operator()(std::monostate /*null*/) const { return nullptr; }
+  template <typename T>
+  Json operator()(const T& value) const {
+    return value;
+  }
+};
+
 Json ModelJson(const ModelConfig& m) {
   Json further = Json::object();
-  for (const ConfigField& field : m.config)
-    std::visit([&](const auto& value) { further[field.key] = value; }, field.value);
+  for (const ConfigField& field : m.config) further[field.key] = std::visit(ToJson{}, field.value);
   return {{"family", WordOf(kFamilyWords, m.family)},
           {"implementation", WordOf(kImplementationWords, m.implementation)},
           {"layers", m.layers},

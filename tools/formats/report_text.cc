@@ -61,34 +61,44 @@ class Writer {
 
   void Verdict() {
     if (!report_.title.empty()) Line("{}", report_.title);
-    if (!report_.device_name.empty()) Line("on {} with {:.0f} MiB", report_.device_name, InMiB(report_.device_memory));
+    if (!report_.device_name.empty()) Line("on {} with {:.0f} MiB", report_.device_name, InMiB(*report_.device_memory));
     Line("");
-    const Bytes left = report_.device_memory - report_.process_peak.value;
-    const Bytes worst = report_.process_peak.value + report_.process_peak.above;
-    if (report_.out_of_memory) return Failure();
-    if (worst > report_.device_memory) {
-      Line("{}: {:.0f} MiB of {:.0f} MiB; with what the process may take beside its tensors up to {:.0f} MiB",
-           Styled(kRed, "FITS, BUT HARDLY"), InMiB(report_.process_peak.value), InMiB(report_.device_memory),
-           InMiB(worst));
+    if (report_.out_of_memory) {
+      Failure();
+    } else if (report_.device_memory) {
+      Fits(*report_.device_memory);
     } else {
-      Line("{}: {:.0f} MiB of {:.0f} MiB, {:.0f} MiB left", Styled(kGreen, "FITS"), InMiB(report_.process_peak.value),
-           InMiB(report_.device_memory), InMiB(left));
+      Line("peak: {:.1f} MiB allocated, {:.1f} MiB reserved", InMiB(report_.allocated_peak),
+           InMiB(report_.reserved_peak));
+    }
+    if (report_.addresses) Line("{}", *report_.addresses);
+  }
+
+  void Fits(Bytes memory) {
+    const Bytes likely = report_.process_peak.value;
+    const Bytes worst = likely + report_.process_peak.above;
+    if (worst > memory) {
+      Line("{}: {:.0f} MiB of {:.0f} MiB; with what the process may take beside its tensors up to {:.0f} MiB",
+           Styled(kRed, "FITS, BUT HARDLY"), InMiB(likely), InMiB(memory), InMiB(worst));
+    } else {
+      Line("{}: {:.0f} MiB of {:.0f} MiB, {:.0f} MiB left", Styled(kGreen, "FITS"), InMiB(likely), InMiB(memory),
+           InMiB(memory - likely));
     }
     if (const int64_t retries = StatisticOf(report_, "num_alloc_retries"); retries > 0) {
       Line("but only because cached memory was given back to the device {} ({} segments freed)",
            retries == 1 ? "once" : fmt::format("{} times", retries), StatisticOf(report_, "num_device_free"));
     }
-    if (report_.addresses) Line("{}", *report_.addresses);
   }
 
   void Failure() {
     const OutOfMemoryReport& failure = *report_.out_of_memory;
-    Line("{} in {}", Styled(kRed, "DOES NOT FIT"), DescribeMoment(failure.at));
+    const std::string moment = DescribeMoment(failure.at);
+    Line("{} {}", Styled(kRed, "DOES NOT FIT"),
+         moment.empty() ? fmt::format("at event {}", failure.event) : "in " + moment);
     Line("  tensor  {} ({})", failure.tensor, FormatSize(failure.requested));
     if (!failure.op.empty()) Line("  op      {}", failure.op);
     Line("  {}", failure.message);
     if (report_.failures > 1) Line("  and {} more requests after it", report_.failures - 1);
-    if (report_.addresses) Line("{}", *report_.addresses);
   }
 
   void Ladder() {
@@ -103,12 +113,12 @@ class Writer {
     step("allocated", report_.allocated_peak, "rounding to blocks");
     step("active", report_.active_peak, "freed, but still in use on another stream");
     step("reserved", report_.reserved_peak, "cached, free and in pieces");
-    step("process", process.value,
-         process.above > Bytes(0)
-             ? fmt::format("context, modules, libraries: an estimate, {:.0f} to {:.0f} in all",
-                           InMiB(process.value - process.below), InMiB(process.value + process.above))
-             : std::string("context, modules, libraries"));
-    step("device", report_.device_memory, report_.out_of_memory ? "too little" : "left");
+    const std::string range = fmt::format(": an estimate, {:.0f} to {:.0f} in all",
+                                          InMiB(process.value - process.below), InMiB(process.value + process.above));
+    if (report_.context != Estimate()) {
+      step("process", process.value, "context, modules, libraries" + (process.above > Bytes(0) ? range : ""));
+    }
+    if (report_.device_memory) step("device", *report_.device_memory, report_.out_of_memory ? "too little" : "left");
     if (!report_.at.phase.empty()) {
       Line("  allocated is highest in {}{}", DescribeMoment(report_.at),
            report_.at.op.empty() ? "" : ", at " + report_.at.op);
@@ -185,7 +195,6 @@ class Writer {
     Moment key = phase.at;
     key.batch = -1;
     key.micro_step = -1;
-    key.event = 0;
     // Within a step, phases take turns: data, forward, data, backward, …; one row for each of them.
     for (size_t i = rows.size(); i > 0; --i) {
       PhasePeak& row = rows[i - 1];

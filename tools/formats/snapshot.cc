@@ -135,7 +135,7 @@ std::string_view OpOf(std::string_view function) {
 
 class SnapshotReader {
  public:
-  SnapshotReader(const std::string& name, const ObjectTree& tree, const RecordReducer& records)
+  SnapshotReader(const std::string& name, const ObjectTree& tree, RecordReducer& records)
       : name_(name), tree_(tree), records_(records) {
     snapshot_.stacks.emplace_back();
   }
@@ -189,9 +189,11 @@ class SnapshotReader {
     }
   }
 
+  // The record that a value was reduced to. Protocol 0 fills its dicts key by key: they are reduced here.
   template <typename Record>
-  const Record* Find(const std::vector<Record>& records, Value value, RecordKind kind) const {
-    const std::optional<int64_t> number = tree_.Reduced(value);
+  const Record* Find(const std::vector<Record>& records, Value value, RecordKind kind) {
+    const bool whole = tree_.kind(value) == ValueKind::kDict;
+    const std::optional<int64_t> number = whole ? records_.Reduce(tree_, tree_.Items(value)) : tree_.Reduced(value);
     if (!number || *number % kKinds != static_cast<int64_t>(kind)) return nullptr;
     return &records[static_cast<size_t>(*number / kKinds)];
   }
@@ -214,12 +216,13 @@ class SnapshotReader {
     for (const Value value : tree_.Items(tree_.Find(dict, "blocks"))) {
       const RawBlock* raw = Find(records_.blocks, value, RecordKind::kBlock);
       const bool good = raw != nullptr && raw->block.size > Bytes(0) && raw->block.size <= segment.size - total;
-      if (!good) return Wrong(fmt::format("the blocks of segment {:#x} don't tile it", segment.address));
+      if (!good) return Wrong(fmt::format("the blocks of segment {:#x} don't fit into it", segment.address));
       total += raw->block.size;
       segment.blocks.push_back(raw->block);
       segment.blocks.back().stack = StackOf(raw->frames);
     }
-    if (total != segment.size) return Wrong(fmt::format("the blocks of segment {:#x} don't tile it", segment.address));
+    // PyTorch's blocks tile their segment; other writers leave free memory out at the end.
+    if (total < segment.size) segment.blocks.push_back({.size = segment.size - total, .requested = Bytes(0)});
     snapshot_.segments.push_back(std::move(segment));
     return {};
   }
@@ -263,7 +266,7 @@ class SnapshotReader {
 
   // The innermost ATen op and the innermost line of Python outside PyTorch; of paths the last component alone, since
   // they carry people's names.
-  std::string Describe(Value list) const {
+  std::string Describe(Value list) {
     std::string op;
     std::string site;
     for (const Value value : tree_.Items(list)) {
@@ -280,7 +283,7 @@ class SnapshotReader {
 
   const std::string& name_;
   const ObjectTree& tree_;
-  const RecordReducer& records_;
+  RecordReducer& records_;
   Snapshot snapshot_;
   std::unordered_map<uint64_t, uint32_t> stack_of_list_;
   std::unordered_map<std::string, uint32_t> stack_of_text_;

@@ -73,7 +73,7 @@ bool LooksLikePickle(std::string_view beginning);
 bool LooksLikeJson(std::string_view beginning);
 
 // Reads a snapshot of either form. Of several devices the one with the longest trace is taken (a note says so). Errors:
-// what isn't a pickle or JSON, what isn't a snapshot, blocks that don't tile their segment.
+// what isn't a pickle or JSON, what isn't a snapshot, blocks that don't fit into their segment.
 Result<Snapshot> ReadSnapshot(ByteSource& source, const std::string& name);
 
 }  // namespace tidemark

@@ -220,6 +220,7 @@ class ReplayBuilder {
   void AddEntry(size_t index) {
     const TraceEntry& entry = snapshot_.trace[index];
     const bool gives_back = entry.action == TraceAction::kSegmentFree || entry.action == TraceAction::kSegmentUnmap;
+    result_.maps_pages = result_.maps_pages || entry.action == TraceAction::kSegmentMap;
     if (entry.private_pool) {
       ++left_out_;
     } else if (entry.action == TraceAction::kAlloc) {
@@ -286,28 +287,25 @@ SnapshotReplay ReplayOf(const Snapshot& snapshot) {
 
 AddressCheck::AddressCheck(const SnapshotReplay& recorded) : recorded_(recorded) {}
 
+int64_t AddressCheck::ShiftOf(int64_t segment, int64_t recorded, int64_t predicted) {
+  const bool there_before = segment < static_cast<int64_t>(recorded_.initial.segments.size());
+  if (there_before || !recorded_.maps_pages) return 0;
+  return shifts_.try_emplace(segment, recorded - predicted).first->second;
+}
+
 void AddressCheck::OnEvent(const Observation& observation) {
   if (observation.kind != EventKind::kAlloc) return;
-  const InitialState& initial = recorded_.initial;
-  const auto ordinal = static_cast<size_t>(observation.placement.segment);
-  const size_t later = ordinal - initial.segments.size();
-  int64_t segment = -1;
-  if (observation.placement.segment < 0) {
-    segment = -1;
-  } else if (ordinal < initial.segments.size()) {
-    segment = initial.segments[ordinal].address;
-  } else if (later < initial.later_addresses.size()) {
-    segment = initial.later_addresses[later];
-  }
-  const int64_t predicted = segment < 0 ? -1 : segment + observation.placement.offset.count();
+  const bool placed = observation.outcome == AllocateOutcome::kPlaced;
   const int64_t recorded = recorded_.addresses[observation.allocation.index()];
+  int64_t predicted = placed ? observation.placement.address : -1;
+  if (placed) predicted += ShiftOf(observation.placement.segment, recorded, predicted);
   ++compared_;
   if (predicted == recorded) {
     ++equal_;
   } else if (first_difference_.empty()) {
     first_difference_ = fmt::format("event {}: {} bytes were at {:#x}; the replay puts them at {}", observation.event,
                                     recorded_.tape.events[observation.event].bytes.count(), recorded,
-                                    predicted < 0 ? "no known place" : fmt::format("{:#x}", predicted));
+                                    !placed ? "no place" : fmt::format("{:#x}", predicted));
   }
 }
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "graph/base/result.h"
@@ -19,6 +20,7 @@ struct SnapshotReplay {
   // Allocations that live before the trace come first, without an `a` event, then those of the trace in order.
   Tape tape;
   std::vector<int64_t> addresses;  // by AllocationId: as recorded
+  bool maps_pages = false;         // the trace has expandable segments, whose address ranges it doesn't tell
   std::vector<std::string> notes;  // what could not be carried over
 };
 
@@ -33,7 +35,8 @@ struct SnapshotReplay {
 // empty_cache. Private pools are left out (a note says so).
 SnapshotReplay ReplayOf(const Snapshot& snapshot);
 
-// Compares where a replay puts allocations with where they were.
+// Compares where a replay puts allocations with where they were. An expandable segment that begins within the trace has
+// an address range that nothing tells: its first allocation shows how far the replay's is from the recorded one.
 class AddressCheck final : public ReplayObserver {
  public:
   explicit AddressCheck(const SnapshotReplay& recorded);
@@ -45,7 +48,11 @@ class AddressCheck final : public ReplayObserver {
   const std::string& first_difference() const { return first_difference_; }
 
  private:
+  // How far recorded addresses of that segment are above the replay's.
+  int64_t ShiftOf(int64_t segment, int64_t recorded, int64_t predicted);
+
   const SnapshotReplay& recorded_;
+  std::unordered_map<int64_t, int64_t> shifts_;  // of segments that begin within the trace
   int64_t compared_ = 0;
   int64_t equal_ = 0;
   std::string first_difference_;

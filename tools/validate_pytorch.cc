@@ -16,7 +16,7 @@
 #include "tools/formats/snapshot.h"
 #include "tools/pytorch/installation.h"
 #include "tools/pytorch/script.h"
-#include "tools/simulation.h"
+#include "tools/build_run.h"
 #include "tools/validate.h"
 
 namespace tidemark {

@@ -10,13 +10,13 @@
 #include "graph/training/loop.h"
 #include "sim/lower.h"
 #include "sim/replay.h"
+#include "tools/build_run.h"
 #include "tools/compare_tapes.h"
 #include "tools/config/size.h"
 #include "tools/formats/files.h"
 #include "tools/formats/snapshot.h"
 #include "tools/pytorch/installation.h"
 #include "tools/pytorch/script.h"
-#include "tools/build_run.h"
 #include "tools/validate.h"
 
 namespace tidemark {

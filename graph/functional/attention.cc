@@ -112,7 +112,7 @@ void EfficientGradient(Node& n, Gradients& in, Gradients& out) {
     // The last dimension is stored with a stride of a multiple of 16.
     const int64_t last = (mask.size(3) + 15) / 16 * 16;
     const Dims strides = {mask.size(1) * mask.size(2) * last, mask.size(2) * last, last, 1};
-    types[count++] = {query.dtype(), {mask.sizes(), strides}};
+    types[count++] = {.dtype = query.dtype(), .layout = {mask.sizes(), strides}, .elements = mask.size(0) * strides[0]};
   }
   const std::array<const Tensor*, 7> inputs = {&in[0], &query, &key, &value, &result, &sums, &mask};
   n.tracer->Emit(OpKind::kEfficientBackward, inputs, std::span(types.data(), count), std::span(out.data(), count),
@@ -281,11 +281,12 @@ AttentionKernel Choose(Tracer& tracer, const Tensor& q, const Tensor& mask, cons
 
 Tensor ScaledDotProductAttention(Operand q_given, Operand k_given, Operand v_given, Operand mask_given,
                                  const AttentionOptions& options) {
-  Tensor mask = mask_given.defined() ? CastToHalf(std::move(mask_given)) : Tensor();
+  const Tensor cast_mask = mask_given.defined() ? CastToHalf(std::move(mask_given)) : Tensor();  // until the end
   Tensor v = CastToHalf(std::move(v_given));
   Tensor k = CastToHalf(std::move(k_given));
   Tensor q = CastToHalf(std::move(q_given));
   const AutocastOff off(q.tracer());
+  Tensor mask = cast_mask;
   if (mask.defined() && mask.dtype() == DType::kBool) mask = AsFloatingMask(std::move(mask), q.dtype());
   switch (Choose(q.tracer(), q, mask, options)) {
     case AttentionKernel::kFlash:

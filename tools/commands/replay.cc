@@ -88,7 +88,7 @@ Result<Report> Replayed(const Recording& recording, const CommandOptions& option
     report.addresses = fmt::format("{} of {} addresses match", check->equal(), check->compared());
     if (!check->first_difference().empty()) *report.addresses += "; first: " + check->first_difference();
   }
-  RETURN_IF_ERROR(files->Finish(report, input.replay.allocator, *describer));
+  RETURN_IF_ERROR(files->Finish(report, input.replay.allocator, *describer, {}));
   return report;
 }
 

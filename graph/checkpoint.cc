@@ -12,16 +12,20 @@ namespace {
 
 struct StopRecomputation {};
 
-// Runs a region again in backward, under the conditions of its forward.
+// Runs a region again in backward, under the conditions of its forward and with its random numbers.
 class ForwardAgain {
  public:
-  ForwardAgain(Tracer& tracer, const Autocast& autocast)
+  ForwardAgain(Tracer& tracer, const Autocast& autocast, int64_t first_random)
       : tracer_(tracer),
         grad_mode_(tracer, true),
         scope_(tracer, tracer.scope),
         role_(std::exchange(tracer.result_role, Role::kActivation)),
+        random_(std::exchange(tracer.next_random, first_random)),
         autocast_(tracer, autocast.enabled, autocast.dtype) {}
-  ~ForwardAgain() { tracer_.result_role = role_; }
+  ~ForwardAgain() {
+    tracer_.result_role = role_;
+    tracer_.next_random = random_;
+  }
   ForwardAgain(const ForwardAgain&) = delete;
   ForwardAgain& operator=(const ForwardAgain&) = delete;
 
@@ -30,6 +34,7 @@ class ForwardAgain {
   GradMode grad_mode_;
   InScope scope_;
   Role role_;
+  int64_t random_;
   AutocastRegion autocast_;
 };
 
@@ -50,6 +55,7 @@ class SavingInto {
 struct ReentrantRegion {
   Region region;
   Autocast autocast;
+  int64_t first_random = 0;
   std::vector<std::optional<ResultType>> results;  // of the region, for those whose gradient is missing
 };
 
@@ -91,7 +97,7 @@ void ReentrantBackward(Node& node, Gradients& in, Gradients& out) {
   {
     Tensors outputs;
     {
-      const ForwardAgain again(tracer, extension->autocast);
+      const ForwardAgain again(tracer, extension->autocast, extension->first_random);
       outputs = extension->region(inputs.tensors);
     }
     for (size_t i = 0; i < outputs.size(); ++i) {
@@ -111,7 +117,7 @@ constexpr NodeType kCheckpointFunctionBackward = {"CheckpointFunctionBackward", 
 }  // namespace
 
 CheckpointFrame::CheckpointFrame(Tracer& tracer, const Tensors& inputs, Region region)
-    : tracer_(tracer), region_(std::move(region)) {
+    : tracer_(tracer), region_(std::move(region)), first_random_(tracer.next_random) {
   for (const Tensor& t : inputs) inputs_.emplace_back(t, HolderKind::kCheckpoint);
   autocast_.enabled = tracer.autocast.enabled;
   autocast_.dtype = tracer.autocast.dtype;
@@ -131,7 +137,7 @@ void CheckpointFrame::Recompute(const std::shared_ptr<CheckpointFrame>& self) {
   recomputing_ = true;
   try {
     const SavingInto saving(tracer_, self);
-    const ForwardAgain again(tracer_, autocast_);
+    const ForwardAgain again(tracer_, autocast_, first_random_);
     const Tensors inputs = inputs_;
     region_(inputs);
   } catch (const StopRecomputation&) {
@@ -158,6 +164,7 @@ Tensors CheckpointReentrant(Tracer& tracer, const Tensors& inputs, Region region
     for (const Tensor& t : inputs) node->Save(t);
   }
   Tensors results;
+  const int64_t first_random = tracer.next_random;
   {
     const GradMode no_grad(tracer, false);
     results = region(inputs);
@@ -166,6 +173,7 @@ Tensors CheckpointReentrant(Tracer& tracer, const Tensors& inputs, Region region
   auto extension = std::make_shared<ReentrantRegion>();
   extension->autocast.enabled = tracer.autocast.enabled;
   extension->autocast.dtype = tracer.autocast.dtype;
+  extension->first_random = first_random;
   for (size_t i = 0; i < results.size(); ++i) {
     Tensor& result = results[i];
     if (!result.defined()) {

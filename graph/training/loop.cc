@@ -6,6 +6,7 @@
 #include "graph/autocast.h"
 #include "graph/autograd.h"
 #include "graph/model.h"
+#include "graph/run_program.h"
 #include "graph/training/grad_scaler.h"
 #include "graph/training/optimizer.h"
 
@@ -20,6 +21,7 @@ class Training {
   Training(Tracer& tracer, const RunConfig& run, Model& model, std::unique_ptr<Optimizer> optimizer)
       : tracer_(tracer),
         t_(run.training),
+        vocab_(run.model.vocab),
         model_(model),
         optimizer_(std::move(optimizer)),
         scaler_(tracer, run.training.precision == Precision::kAmpFp16) {
@@ -46,6 +48,7 @@ class Training {
           Rebind(loss_, Div(loss_, static_cast<double>(t_.gradient_accumulation)));
         }
         Phase("data", step, micro);
+        tracer_.AddProbe(ProbeKind::kLoss, loss_);
         Fetch(x_, y_);
         Phase("backward", step, micro);
         RunBackward();
@@ -69,6 +72,7 @@ class Training {
           Rebind(loss_, Div(outputs_.loss, static_cast<double>(t_.gradient_accumulation)));
         }
         Phase("backward", step, micro);
+        tracer_.AddProbe(ProbeKind::kLoss, loss_);
         RunBackward();
       }
       Update(step);
@@ -86,11 +90,15 @@ class Training {
   // Tokens and targets of the next batch: both are there before the old ones go.
   void Fetch(Tensor& x, Tensor& y) {
     const auto lengths = static_cast<int64_t>(t_.sequence.size());
-    const int64_t at = batches_taken_++ / t_.gradient_accumulation % lengths;
+    const int64_t batch = batches_taken_++;
+    const int64_t at = batch / t_.gradient_accumulation % lengths;
     const Dims sizes = {t_.micro_batch, t_.sequence[static_cast<size_t>(at)]};
-    Tensor new_x = FromHost(tracer_, DType::kInt64, sizes, Role::kInput);
+    const HostData targets = t_.loop == Loop::kNanogpt ? HostData::kTargets : HostData::kTokens;
+    Tensor new_x = FromHost(tracer_, DType::kInt64, sizes, Role::kInput,
+                            {.data = HostData::kTokens, .batch = batch, .vocab = vocab_});
     tracer_.SetName(new_x, InputName(x_name_, "x"));
-    Tensor new_y = FromHost(tracer_, DType::kInt64, sizes, Role::kInput);
+    Tensor new_y =
+        FromHost(tracer_, DType::kInt64, sizes, Role::kInput, {.data = targets, .batch = batch, .vocab = vocab_});
     tracer_.SetName(new_y, InputName(y_name_, "y"));
     Rebind(x, std::move(new_x));
     Rebind(y, std::move(new_y));
@@ -110,14 +118,24 @@ class Training {
   void Update(int64_t step) {
     if (t_.grad_clip > 0) {
       Phase("clip", step);
+      ProbeGradients();
       scaler_.Unscale(*optimizer_);
       ClipGradNorm(tracer_, parameters_, t_.grad_clip);
     }
     Phase("optimizer", step);
+    if (t_.grad_clip <= 0) ProbeGradients();
     scaler_.Step(*optimizer_);
     scaler_.Update();
     Phase("zero_grad", step);
     optimizer_->ZeroGrad();
+  }
+
+  void ProbeGradients() {
+    for (const ParameterPtr& p : parameters_) {
+      const TensorImpl& parameter = *p->tensor.impl();
+      if (!parameter.grad.defined()) continue;
+      tracer_.AddProbe(ProbeKind::kGradient, parameter.grad, tracer_.graph().storages[parameter.storage].name);
+    }
   }
 
   bool EvaluatesAt(int64_t step) const { return t_.evaluation.has_value() && step % t_.evaluation->every == 0; }
@@ -167,6 +185,7 @@ class Training {
 
   Tracer& tracer_;
   const TrainingConfig& t_;
+  int64_t vocab_;
   Model& model_;
   std::unique_ptr<Optimizer> optimizer_;
   GradScaler scaler_;
@@ -194,13 +213,15 @@ Status CheckSupported(const RunConfig& run) {
 
 }  // namespace
 
-Result<Graph> TraceRun(const RunConfig& run) {
+Result<Graph> TraceRun(const RunConfig& given) {
+  ASSIGN_OR_RETURN(const RunConfig run, ResolveProgram(given));
   RETURN_IF_ERROR(CheckSupported(run));
   Tracer tracer(run.device);
   ASSIGN_OR_RETURN(const std::unique_ptr<Model> model, MakeModel(tracer, run));
   ASSIGN_OR_RETURN(std::unique_ptr<Optimizer> optimizer, MakeOptimizer(*model, run.training));
   Training training(tracer, run, *model, std::move(optimizer));
   run.training.loop == Loop::kNanogpt ? training.RunNanogpt() : training.RunPlain();
+  if (!tracer.refusal.empty()) return InvalidInput(tracer.refusal);
   return tracer.TakeGraph();
 }
 

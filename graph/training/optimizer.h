@@ -13,6 +13,12 @@
 
 namespace tidemark {
 
+// What the scaler leaves to a fused optimizer. Null: nothing.
+struct GradScale {
+  const Tensor* found = nullptr;  // whether a gradient isn't finite
+  const Tensor* scale = nullptr;  // gradients are still times this
+};
+
 struct ParameterGroup {
   std::vector<ParameterPtr> parameters;
   double weight_decay = 0;
@@ -28,6 +34,8 @@ class Optimizer {
   void ZeroGrad();
   // Whether step() takes the scaler's factor and skips by itself (fused ones).
   virtual bool TakesGradScale() const { return false; }
+  // For the steps from here on. REQUIRES: TakesGradScale().
+  void SetGradScale(const GradScale& grad_scale) { grad_scale_ = grad_scale; }
   const std::vector<ParameterGroup>& groups() const { return groups_; }
 
  protected:
@@ -36,6 +44,7 @@ class Optimizer {
 
   Tracer& tracer_;
   std::vector<ParameterGroup> groups_;
+  GradScale grad_scale_;
 };
 
 struct OptimizerInfo {

@@ -1,5 +1,8 @@
 // Source: PyTorch 2.14, torch/optim/adam.py (AdamW is Adam with decoupled decay) and optimizer.py.
+#include <cmath>
+
 #include "graph/training/optimizers/optimizers.h"
+#include "graph/training/rates.h"
 
 namespace tidemark {
 namespace {
@@ -12,6 +15,7 @@ class Adam : public Optimizer {
   bool TakesGradScale() const override { return how_ == OptimizerImplementation::kFused; }
 
   void Step() override {
+    ++step_;
     states_.resize(groups_.size());
     for (size_t i = 0; i < groups_.size(); ++i) {
       const Lists lists = ListsOf(groups_[i]);
@@ -51,9 +55,11 @@ class Adam : public Optimizer {
     switch (how_) {
       case OptimizerImplementation::kFused: {
         const auto changed = Joined({&lists.parameters, &averages, &squares, &steps});
-        tracer_.EmitInPlace(OpKind::kFusedAdam,
-                            Joined({&lists.parameters, &lists.gradients, &averages, &squares, &steps}), changed,
-                            {.number = weight_decay});
+        const Pointers scalars = ScalarsOf(grad_scale_);
+        tracer_.EmitInPlace(
+            OpKind::kFusedAdam, Joined({&lists.parameters, &lists.gradients, &averages, &squares, &steps, &scalars}),
+            changed,
+            {.number = weight_decay, .integer = {decoupled_decay_ ? 1 : 0, static_cast<int64_t>(scalars.size())}});
         break;
       }
       case OptimizerImplementation::kForeach:
@@ -79,7 +85,8 @@ class Adam : public Optimizer {
     decayed.Clear();
     const TemporaryList roots = ForeachLike(tracer_, OpKind::kForeachSqrt, squares, squares);
     const Pointers root_list = roots.pointers();
-    tracer_.EmitInPlace(OpKind::kForeachAdam, Joined({&lists.parameters, &averages, &root_list}), lists.parameters);
+    tracer_.EmitInPlace(OpKind::kForeachAdam, Joined({&lists.parameters, &averages, &root_list}), lists.parameters,
+                        UpdateAttributes(weight_decay));
   }
 
   // Per parameter a root and a quotient; the quotient's name lives until the next one is there.
@@ -92,13 +99,20 @@ class Adam : public Optimizer {
         gradient = tracer_.Emit(OpKind::kAdd, {&gradient, &parameter}, Like(gradient), {.number = weight_decay});
       }
       tracer_.EmitInPlace(OpKind::kAverageInto, {averages[i], &gradient, squares[i]}, {averages[i], squares[i]});
-      denominator = Div(Unary(OpKind::kSqrt, *squares[i]), 1.0);
-      tracer_.EmitInPlace(OpKind::kAdamUpdate, {&parameter, averages[i], &denominator}, {&parameter});
+      const double correction = std::sqrt(1 - std::pow(kBeta2, static_cast<double>(step_)));
+      denominator = Div(Unary(OpKind::kSqrt, *squares[i]), correction);
+      tracer_.EmitInPlace(OpKind::kAdamUpdate, {&parameter, averages[i], &denominator}, {&parameter},
+                          UpdateAttributes(weight_decay));
     }
+  }
+
+  Attributes UpdateAttributes(double weight_decay) const {
+    return {.number = decoupled_decay_ ? weight_decay : 0, .integer = {step_}};
   }
 
   OptimizerImplementation how_;
   bool decoupled_decay_;
+  int64_t step_ = 0;
   std::vector<std::vector<AdamState>> states_;  // by group and parameter
 };
 

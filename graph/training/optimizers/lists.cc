@@ -13,6 +13,13 @@ Lists ListsOf(const ParameterGroup& group) {
   return lists;
 }
 
+Pointers ScalarsOf(const GradScale& grad_scale) {
+  Pointers scalars;
+  if (grad_scale.found != nullptr) scalars.push_back(grad_scale.found);
+  if (grad_scale.scale != nullptr) scalars.push_back(grad_scale.scale);
+  return scalars;
+}
+
 Pointers Joined(std::initializer_list<const Pointers*> lists) {
   Pointers all;
   for (const auto* list : lists) all.insert(all.end(), list->begin(), list->end());

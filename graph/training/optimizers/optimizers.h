@@ -23,6 +23,8 @@ struct Lists {
 };
 Lists ListsOf(const ParameterGroup& group);
 
+// Found and scale, those that there are: the last operands of fused ops.
+Pointers ScalarsOf(const GradScale& grad_scale);
 Pointers Joined(std::initializer_list<const Pointers*> lists);
 Pointers PointersTo(const std::vector<Tensor>& tensors);
 ResultType Like(const Tensor& t);

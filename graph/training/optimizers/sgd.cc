@@ -33,12 +33,17 @@ class Sgd : public Optimizer {
                             lists.gradients, {.number = weight_decay});
       gradients = decayed.pointers();
     }
-    if (momentum_ != 0 && buffers.empty()) {
+    const bool first = momentum_ != 0 && buffers.empty();
+    if (first) {
       for (size_t i = 0; i < gradients.size(); ++i) buffers.push_back(NewBuffer(*gradients[i], *lists.owners[i]));
     }
     const Pointers buffer_list = PointersTo(buffers);
-    tracer_.EmitInPlace(OpKind::kSgdStep, Joined({&lists.parameters, &gradients, &buffer_list}),
-                        Joined({&lists.parameters, &buffer_list}), {.number = momentum_});
+    const Pointers scalars = ScalarsOf(grad_scale_);
+    const double decay = how_ == OptimizerImplementation::kFused ? weight_decay : 0;  // else the gradients have it
+    tracer_.EmitInPlace(
+        OpKind::kSgdStep, Joined({&lists.parameters, &gradients, &buffer_list, &scalars}),
+        Joined({&lists.parameters, &buffer_list}),
+        {.number = momentum_, .second = decay, .integer = {first ? 1 : 0, static_cast<int64_t>(scalars.size())}});
   }
 
   void ForLoop(const Lists& lists, std::vector<Tensor>& buffers, double weight_decay) {
@@ -56,7 +61,7 @@ class Sgd : public Optimizer {
       }
       if (first) buffers.push_back(NewBuffer(gradient, *lists.owners[i]));
       tracer_.EmitInPlace(OpKind::kSgdStep, {&parameter, &gradient, &buffers[i]}, {&parameter, &buffers[i]},
-                          {.number = momentum_});
+                          {.number = momentum_, .integer = {first ? 1 : 0}});
       gradient = buffers[i];  // the buffer takes the gradient's name
     }
   }

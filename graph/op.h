@@ -102,6 +102,7 @@ void Reduction(const OpView& op, const DeviceSpec& device, MemoryPlan& plan);
 void Cumsum(const OpView& op, const DeviceSpec& device, MemoryPlan& plan);
 void SafeSoftmax(const OpView& op, const DeviceSpec& device, MemoryPlan& plan);
 void SoftmaxBackward(const OpView& op, const DeviceSpec& device, MemoryPlan& plan);
+void LayerNorm(const OpView& op, const DeviceSpec& device, MemoryPlan& plan);
 void LayerNormBackward(const OpView& op, const DeviceSpec& device, MemoryPlan& plan);
 void EmbeddingBackward(const OpView& op, const DeviceSpec& device, MemoryPlan& plan);
 void Matmul(const OpView& op, const DeviceSpec& device, MemoryPlan& plan);

@@ -149,8 +149,9 @@ void EfficientBackward(const OpView& op, const DeviceSpec& device, MemoryPlan& p
   } else {
     const int product = plan.Temporary(Bytes(4 * rows * q.sizes[3]), "gradient times result");
     const int sum = plan.Temporary(Bytes(4 * rows), "sums of gradient times result, [B, T, H]");
-    delta = batch_heads == 1 ? sum : plan.Temporary(Bytes(4 * rows), "sums of gradient times result");
-    if (batch_heads != 1) plan.Free(sum);
+    const bool is_contiguous = q.sizes[1] == 1 || q.sizes[2] == 1;  // as [B, H, T] too
+    delta = is_contiguous ? sum : plan.Temporary(Bytes(4 * rows), "sums of gradient times result");
+    if (!is_contiguous) plan.Free(sum);
     plan.Free(product);
   }
   const bool dropout = op.attributes().integer[1] > 0;

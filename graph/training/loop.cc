@@ -221,6 +221,7 @@ Result<Graph> TraceRun(const RunConfig& given) {
   ASSIGN_OR_RETURN(std::unique_ptr<Optimizer> optimizer, MakeOptimizer(*model, run.training));
   Training training(tracer, run, *model, std::move(optimizer));
   run.training.loop == Loop::kNanogpt ? training.RunNanogpt() : training.RunPlain();
+  if (!tracer.refusal.empty()) return InvalidInput(tracer.refusal);
   return tracer.TakeGraph();
 }
 

@@ -12,6 +12,8 @@
 namespace tidemark {
 namespace {
 
+constexpr const char* kRecordings = TIDEMARK_TEST_DATA "/truth/steps";
+
 class Recordings : public testing::TestWithParam<std::filesystem::path> {};
 
 TEST_P(Recordings, AreTracedEventByEvent) {
@@ -33,15 +35,15 @@ TEST_P(Recordings, AreTracedEventByEvent) {
   EXPECT_EQ(replay->reserved.bytes, recording->peak.reserved);
 }
 
-INSTANTIATE_TEST_SUITE_P(Steps, Recordings, testing::ValuesIn(RecordingFolders()), [](const auto& info) {
-  std::string name = info.param.filename();
+INSTANTIATE_TEST_SUITE_P(Steps, Recordings, testing::ValuesIn(RecordingFolders(kRecordings)), [](const auto& folder) {
+  std::string name = folder.param.filename();
   std::ranges::replace(name, '-', '_');
   std::ranges::replace(name, '.', '_');
   return name;
 });
 
 TEST(FirstDifferenceOf, NamesTheEventAndItsOp) {
-  const std::filesystem::path folder = RecordingFolders().front();
+  const std::filesystem::path folder = RecordingFolders(kRecordings).front();
   const Result<Recording> recording = ReadRecording(folder);
   ASSERT_TRUE(recording.ok()) << recording.error().message;
   Tape changed = recording->tape;
@@ -54,7 +56,7 @@ TEST(FirstDifferenceOf, NamesTheEventAndItsOp) {
 }
 
 TEST(FirstDifferenceOf, OrderOfConsecutiveFreesDoesNotCount) {
-  const Result<Recording> recording = ReadRecording(RecordingFolders().front());
+  const Result<Recording> recording = ReadRecording(RecordingFolders(kRecordings).front());
   ASSERT_TRUE(recording.ok()) << recording.error().message;
   Tape changed = recording->tape;
   const auto both_free = [](const Event& a, const Event& b) {

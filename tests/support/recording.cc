@@ -71,9 +71,9 @@ std::string Describe(const Tape& tape, const std::vector<Event>& events, size_t 
 
 }  // namespace
 
-std::vector<std::filesystem::path> RecordingFolders() {
+std::vector<std::filesystem::path> RecordingFolders(const std::filesystem::path& root) {
   std::vector<std::filesystem::path> folders;
-  for (const auto& entry : std::filesystem::directory_iterator(TIDEMARK_TEST_DATA "/truth/steps")) {
+  for (const auto& entry : std::filesystem::directory_iterator(root)) {
     if (entry.is_directory()) folders.push_back(entry.path());
   }
   std::ranges::sort(folders);

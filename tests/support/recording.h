@@ -1,4 +1,5 @@
-// Recordings of real runs (tests/truth/steps/NAME: run.yaml, tape.gz, stats.json), and the tapes that are traced for them.
+// Recordings of real runs (tests/truth/steps/NAME: run.yaml, tape.gz, stats.json), and the tapes that are traced for
+// them.
 #pragma once
 
 #include <filesystem>
@@ -24,8 +25,8 @@ struct Recording {
   RecordedPeak peak;
 };
 
-// The folders of all recordings, by name.
-std::vector<std::filesystem::path> RecordingFolders();
+// The folders below `root`, by name.
+std::vector<std::filesystem::path> RecordingFolders(const std::filesystem::path& root);
 Result<Recording> ReadRecording(const std::filesystem::path& folder);
 
 // What tells a tape from the recorded one: the first event that differs, with its phase and op; empty where all events

@@ -42,5 +42,6 @@ void AddCompare(CLI::App& app, CommandRun* run);
 void AddReplay(CLI::App& app, CommandRun* run);
 void AddList(CLI::App& app, CommandRun* run);
 void AddRecord(CLI::App& app, CommandRun* run);
+void AddValidate(CLI::App& app, CommandRun* run);
 
 }  // namespace tidemark

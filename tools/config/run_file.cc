@@ -42,6 +42,18 @@ Result<ConfigValue> ReadConfigValue(const DocumentNode& node, const std::string&
   return ConfigValue(text);
 }
 
+// The head dimension that a family's configuration class has where none is given; 0: it follows from hidden and heads.
+int64_t ClassHeadDim(Family family) {
+  switch (family) {
+    case Family::kQwen3:
+      return 128;
+    case Family::kGemma:
+      return 256;
+    default:
+      return 0;
+  }
+}
+
 Result<ModelConfig> ReadModel(const DocumentNode& node) {
   constexpr IntegerRange kDimension = {.min = 1, .max = kMaxDimension};
   MapReader reader(node, "model");
@@ -73,6 +85,7 @@ Result<ModelConfig> ReadModel(const DocumentNode& node) {
   }
   if (model.kv_heads == 0) model.kv_heads = model.heads;
   if (model.ffn == 0) model.ffn = 4 * model.hidden;
+  if (model.head_dim == 0) model.head_dim = ClassHeadDim(model.family);
   if (model.head_dim == 0) {
     if (model.hidden % model.heads != 0) {
       return InvalidInput(fmt::format("{}: model.hidden {} is not a multiple of model.heads {}; say model.head_dim",

@@ -79,6 +79,9 @@ class FileActions {
   FileActions(ChildOutput output, int pipe_end) {
     posix_spawn_file_actions_init(&actions_);
     if (output == ChildOutput::kToStderr) posix_spawn_file_actions_adddup2(&actions_, STDERR_FILENO, STDOUT_FILENO);
+    if (output == ChildOutput::kDrop) {
+      posix_spawn_file_actions_addopen(&actions_, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+    }
     if (output == ChildOutput::kCollect) {
       posix_spawn_file_actions_adddup2(&actions_, pipe_end, STDOUT_FILENO);
       posix_spawn_file_actions_addopen(&actions_, STDERR_FILENO, "/dev/null", O_WRONLY, 0);

@@ -18,6 +18,7 @@ std::string EnvironmentVariable(const char* name);
 enum class ChildOutput {
   kInherit,   // where this process's own goes
   kToStderr,  // standard output goes to standard error
+  kDrop,      // standard output is dropped
   kCollect,   // standard output is returned, standard error is dropped
 };
 

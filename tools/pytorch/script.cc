@@ -2,10 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <string_view>
 #include <vector>
-
-#include "tools/config/words.h"
 
 namespace tidemark {
 namespace {
@@ -15,7 +14,7 @@ constexpr const char* kFile = R"python(#!/usr/bin/env python3
 
 A training run as a plain PyTorch program. Run it on the GPU in question with PyTorch {version}:
 
-    python {{file}} run        # writes run.pickle and run.json, prints the peaks
+    python run.py run        # writes run.pickle and run.json, prints the peaks
     tidemark validate CONFIG --backend pytorch --recording run.pickle
 
 run.pickle is PyTorch's memory snapshot with the history of all allocations (it opens at https://pytorch.org/memory_viz too).
@@ -60,6 +59,20 @@ class Lines {
   std::string text_;
   int depth_ = 0;
 };
+
+const char* ClassOf(OptimizerKind kind) {
+  switch (kind) {
+    case OptimizerKind::kAdamw:
+      return "AdamW";
+    case OptimizerKind::kAdam:
+      return "Adam";
+    case OptimizerKind::kSgd:
+      return "SGD";
+    case OptimizerKind::kAdafactor:
+      return "Adafactor";
+  }
+  return "";
+}
 
 const char* PythonBool(bool value) { return value ? "True" : "False"; }
 
@@ -106,7 +119,8 @@ class Program {
     lines_.AddBlock(
         "torch.backends.cuda.matmul.allow_tf32 = True\n"
         "torch.backends.cudnn.allow_tf32 = True\n"
-        "torch.cuda.memory._record_memory_history(context=\"alloc\", stacks=\"all\" if sys.platform == \"linux\" else \"python\")\n"
+        "torch.cuda.memory._record_memory_history(context=\"alloc\", stacks=\"all\" if sys.platform == \"linux\" else "
+        "\"python\")\n"
         "torch.manual_seed(1337)\n"
         "generator = torch.Generator().manual_seed(1337)\n"
         "batches_taken = 0\n\n");
@@ -137,7 +151,8 @@ class Program {
       lines_.AddBlock(
           "    length = next_length()\n"
           "    x, y = tokens(length), tokens(length)\n"
-          "    return x.pin_memory().to(\"cuda\", non_blocking=True), y.pin_memory().to(\"cuda\", non_blocking=True)\n");
+          "    return x.pin_memory().to(\"cuda\", non_blocking=True), y.pin_memory().to(\"cuda\", "
+          "non_blocking=True)\n");
     } else {
       lines_.AddBlock(
           "    on_host = tokens(next_length())\n"
@@ -185,7 +200,7 @@ class Program {
       lines_.Add("with torch.no_grad(), autocast():");
     }
     lines_.Add("    {}", Forward());
-    lines_.Add(nanogpt_ ? "loss.item()" : "outputs.loss.item()");
+    lines_.Add("{}", nanogpt_ ? "loss.item()" : "outputs.loss.item()");
     lines_.Outdent();
     lines_.Add("model.train()");
     lines_.Outdent();
@@ -219,10 +234,6 @@ class Program {
 
   void WriteOptimizer() {
     const OptimizerConfig& o = t_.optimizer;
-    static constexpr std::pair<OptimizerKind, const char*> kClasses[] = {{OptimizerKind::kAdamw, "AdamW"},
-                                                                         {OptimizerKind::kAdam, "Adam"},
-                                                                         {OptimizerKind::kSgd, "SGD"},
-                                                                         {OptimizerKind::kAdafactor, "Adafactor"}};
     std::string how = o.implementation == OptimizerImplementation::kFused     ? "fused=True"
                       : o.implementation == OptimizerImplementation::kForeach ? "foreach=True"
                                                                               : "foreach=False";
@@ -238,7 +249,7 @@ class Program {
     } else if (o.weight_decay) {
       how += fmt::format(", weight_decay={}", *o.weight_decay);
     }
-    lines_.Add("optimizer = torch.optim.{}({}, lr=1e-4, {})", WordOf(kClasses, o.kind),
+    lines_.Add("optimizer = torch.optim.{}({}, lr=1e-4, {})", ClassOf(o.kind),
                nanogpt_ ? "groups" : "model.parameters()", how);
   }
 
@@ -281,7 +292,8 @@ class Program {
         "          \"compute_capability\": properties.major * 10 + properties.minor,\n"
         "          \"multiprocessors\": properties.multi_processor_count}\n"
         "with open(name + \".json\", \"w\") as file:\n"
-        "    json.dump({\"torch\": torch.__version__, \"cuda\": torch.version.cuda, \"device\": device, \"statistics\": statistics,\n"
+        "    json.dump({\"torch\": torch.__version__, \"cuda\": torch.version.cuda, \"device\": device, "
+        "\"statistics\": statistics,\n"
         "               \"out_of_memory\": out_of_memory}, file, indent=1)\n"
         "for kind in (\"requested\", \"allocated\", \"active\", \"reserved\"):\n"
         "    print(f\"{kind}: {statistics[kind + '_bytes.all.peak']} bytes at the peak\")\n"

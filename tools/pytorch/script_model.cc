@@ -52,7 +52,8 @@ constexpr const char* kHeads = R"python(
         v = v.view(shape).transpose(1, 2)
 )python";
 
-constexpr const char* kEagerAttention = R"python(        scores = (q @ k.transpose(-2, -1)) * (1.0 / math.sqrt(k.shape[-1]))
+constexpr const char* kEagerAttention =
+    R"python(        scores = (q @ k.transpose(-2, -1)) * (1.0 / math.sqrt(k.shape[-1]))
         scores = scores.masked_fill(self.mask[:, :, :length, :length] == 0, float("-inf"))
         scores = F.softmax(scores, dim=-1)
         scores = self.drop_scores(scores)
@@ -160,9 +161,9 @@ std::string PythonValue(const ConfigValue& value) {
 // What the arguments are called in a family's configuration class. Most families share a first set of names.
 struct FamilyNames {
   Family family;
-  bool key_value_heads;                 // has num_key_value_heads
-  std::vector<const char*> dropouts;    // arguments that a run file's dropout stands for
-  std::vector<const char*> biases;      // … its bias
+  bool key_value_heads;               // has num_key_value_heads
+  std::vector<const char*> dropouts;  // arguments that a run file's dropout stands for
+  std::vector<const char*> biases;    // … its bias
   std::vector<std::pair<const char*, const char*>> fixed;
 };
 
@@ -204,10 +205,14 @@ Arguments CommonArguments(const ModelConfig& m) {
 
 Arguments Gpt2Arguments(const ModelConfig& m) {
   const std::string rate = fmt::format("{}", m.dropout);
-  return {{"n_embd", fmt::format("{}", m.hidden)},      {"n_layer", fmt::format("{}", m.layers)},
-          {"n_head", fmt::format("{}", m.heads)},       {"n_inner", fmt::format("{}", m.ffn)},
-          {"n_positions", fmt::format("{}", m.context)}, {"vocab_size", fmt::format("{}", m.vocab)},
-          {"resid_pdrop", rate},                        {"embd_pdrop", rate},
+  return {{"n_embd", fmt::format("{}", m.hidden)},
+          {"n_layer", fmt::format("{}", m.layers)},
+          {"n_head", fmt::format("{}", m.heads)},
+          {"n_inner", fmt::format("{}", m.ffn)},
+          {"n_positions", fmt::format("{}", m.context)},
+          {"vocab_size", fmt::format("{}", m.vocab)},
+          {"resid_pdrop", rate},
+          {"embd_pdrop", rate},
           {"attn_pdrop", rate}};
 }
 
@@ -225,9 +230,9 @@ Arguments OptArguments(const ModelConfig& m) {
 }
 
 Arguments T5Arguments(const ModelConfig& m) {
-  return {{"d_model", fmt::format("{}", m.hidden)},    {"num_layers", fmt::format("{}", m.layers)},
-          {"num_heads", fmt::format("{}", m.heads)},   {"d_ff", fmt::format("{}", m.ffn)},
-          {"d_kv", fmt::format("{}", m.head_dim)},     {"vocab_size", fmt::format("{}", m.vocab)},
+  return {{"d_model", fmt::format("{}", m.hidden)},       {"num_layers", fmt::format("{}", m.layers)},
+          {"num_heads", fmt::format("{}", m.heads)},      {"d_ff", fmt::format("{}", m.ffn)},
+          {"d_kv", fmt::format("{}", m.head_dim)},        {"vocab_size", fmt::format("{}", m.vocab)},
           {"dropout_rate", fmt::format("{}", m.dropout)}, {"decoder_start_token_id", "0"}};
 }
 
@@ -267,8 +272,9 @@ ModelScript NanogptScript(const RunConfig& run) {
   if (eager) script.definition += "import math\n\n";
   script.definition += "import torch.nn.functional as F\nfrom torch import nn\n";
   if (run.recompute) script.definition += "from torch.utils.checkpoint import checkpoint\n";
-  script.definition += fmt::format("\nLAYERS, HIDDEN, HEADS, FFN, CONTEXT = {}, {}, {}, {}, {}\nBIAS, DROPOUT = {}, {}\n\n",
-                                   m.layers, m.hidden, m.heads, m.ffn, m.context, PythonBool(m.bias), m.dropout);
+  script.definition +=
+      fmt::format("\nLAYERS, HIDDEN, HEADS, FFN, CONTEXT = {}, {}, {}, {}, {}\nBIAS, DROPOUT = {}, {}\n\n", m.layers,
+                  m.hidden, m.heads, m.ffn, m.context, PythonBool(m.bias), m.dropout);
   script.definition += kNorm;
   if (eager) script.definition += kMask;
   script.definition += kHeads;
@@ -286,16 +292,18 @@ ModelScript NanogptScript(const RunConfig& run) {
 ModelScript TransformersScript(const RunConfig& run) {
   ModelScript script;
   script.definition = "import transformers\n";
-  script.construction = fmt::format("config = transformers.AutoConfig.for_model(\n    \"{}\"",
-                                    WordOf(kFamilyWords, run.model.family));
-  for (const auto& [name, value] : ConfigArguments(run.model)) script.construction += fmt::format(", {}={}", name, value);
-  script.construction += fmt::format(")\nmodel = transformers.{}.from_config(config, dtype={}, attn_implementation=\"{}\")\n",
-                                     AutoClass(run.model.family), WeightFormat(run.training.precision),
-                                     run.training.attention == AttentionChoice::kEager ? "eager" : "sdpa");
+  script.construction =
+      fmt::format("config = transformers.AutoConfig.for_model(\n    \"{}\"", WordOf(kFamilyWords, run.model.family));
+  for (const auto& [name, value] : ConfigArguments(run.model))
+    script.construction += fmt::format(", {}={}", name, value);
+  script.construction +=
+      fmt::format(")\nmodel = transformers.{}.from_config(config, dtype={}, attn_implementation=\"{}\")\n",
+                  AutoClass(run.model.family), WeightFormat(run.training.precision),
+                  run.training.attention == AttentionChoice::kEager ? "eager" : "sdpa");
   if (run.recompute) {
-    script.construction += fmt::format(
-        "model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={{\"use_reentrant\": {}}})\n",
-        PythonBool(run.recompute->reentrant));
+    script.construction +=
+        fmt::format("model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={{\"use_reentrant\": {}}})\n",
+                    PythonBool(run.recompute->reentrant));
   }
   return script;
 }

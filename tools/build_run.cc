@@ -66,6 +66,28 @@ std::string DescribePass(const PassRun& pass) {
                      added, pass.live_after / kMiB, (pass.live_after - pass.live_before) / kMiB, pass.milliseconds);
 }
 
+std::vector<int64_t> EventTimes(const BuiltRun& built, const DeviceSpec& device) {
+  std::vector<int64_t> times;
+  if (!HasRates(device)) return times;
+  const Graph& graph = built.graph;
+  const std::vector<uint32_t>& first_event = built.lowered.first_event;
+  const size_t events = built.lowered.tape.events.size();
+  times.reserve(events);
+  Nanos now;
+  for (size_t step = 0; step < graph.program.size(); ++step) {
+    const Step what = graph.program[step];
+    const bool op = what.kind() == Step::Kind::kOp;
+    const Nanos duration = op ? TimeOf(OpView(graph, graph.ops[what.op()]), device) : Nanos();
+    const size_t end = step + 1 < first_event.size() ? first_event[step + 1] : events;
+    const auto count = static_cast<double>(end - times.size());
+    for (double event = 0; times.size() < end; ++event) {
+      times.push_back(std::llround(now.count() + duration.count() * event / count));
+    }
+    now += duration;
+  }
+  return times;
+}
+
 std::optional<TimeReport> TimeReportOf(const Graph& graph, const DeviceSpec& device) {
   if (!HasRates(device)) return std::nullopt;
   const RunTime time = TimeOf(graph, device);

@@ -15,6 +15,12 @@ namespace {
 
 const char* PythonBool(bool value) { return value ? "True" : "False"; }
 
+// "0.0", not "0": configuration classes check types.
+std::string PythonFloat(double value) {
+  const std::string text = fmt::format("{}", value);
+  return text.find_first_of(".e") == std::string::npos ? text + ".0" : text;
+}
+
 // --- GPT-2 as nanoGPT writes it
 
 constexpr const char* kNorm = R"python(
@@ -52,7 +58,8 @@ constexpr const char* kHeads = R"python(
         v = v.view(shape).transpose(1, 2)
 )python";
 
-constexpr const char* kEagerAttention = R"python(        scores = (q @ k.transpose(-2, -1)) * (1.0 / math.sqrt(k.shape[-1]))
+constexpr const char* kEagerAttention =
+    R"python(        scores = (q @ k.transpose(-2, -1)) * (1.0 / math.sqrt(k.shape[-1]))
         scores = scores.masked_fill(self.mask[:, :, :length, :length] == 0, float("-inf"))
         scores = F.softmax(scores, dim=-1)
         scores = self.drop_scores(scores)
@@ -151,7 +158,7 @@ std::string PythonValue(const ConfigValue& value) {
     std::string operator()(std::monostate) const { return "None"; }
     std::string operator()(bool truth) const { return PythonBool(truth); }
     std::string operator()(int64_t number) const { return fmt::format("{}", number); }
-    std::string operator()(double number) const { return fmt::format("{}", number); }
+    std::string operator()(double number) const { return PythonFloat(number); }
     std::string operator()(const std::string& text) const { return nlohmann::json(text).dump(); }
   };
   return std::visit(Writer(), value);
@@ -160,9 +167,9 @@ std::string PythonValue(const ConfigValue& value) {
 // What the arguments are called in a family's configuration class. Most families share a first set of names.
 struct FamilyNames {
   Family family;
-  bool key_value_heads;                 // has num_key_value_heads
-  std::vector<const char*> dropouts;    // arguments that a run file's dropout stands for
-  std::vector<const char*> biases;      // … its bias
+  bool key_value_heads;               // has num_key_value_heads
+  std::vector<const char*> dropouts;  // arguments that a run file's dropout stands for
+  std::vector<const char*> biases;    // … its bias
   std::vector<std::pair<const char*, const char*>> fixed;
 };
 
@@ -196,23 +203,27 @@ Arguments CommonArguments(const ModelConfig& m) {
   set("intermediate_size", m.ffn);
   set("vocab_size", m.vocab);
   set("max_position_embeddings", m.context);
-  for (const char* name : names.dropouts) Set(arguments, name, fmt::format("{}", m.dropout));
+  for (const char* name : names.dropouts) Set(arguments, name, PythonFloat(m.dropout));
   for (const char* name : names.biases) Set(arguments, name, PythonBool(m.bias));
   for (const auto& [name, value] : names.fixed) Set(arguments, name, value);
   return arguments;
 }
 
 Arguments Gpt2Arguments(const ModelConfig& m) {
-  const std::string rate = fmt::format("{}", m.dropout);
-  return {{"n_embd", fmt::format("{}", m.hidden)},      {"n_layer", fmt::format("{}", m.layers)},
-          {"n_head", fmt::format("{}", m.heads)},       {"n_inner", fmt::format("{}", m.ffn)},
-          {"n_positions", fmt::format("{}", m.context)}, {"vocab_size", fmt::format("{}", m.vocab)},
-          {"resid_pdrop", rate},                        {"embd_pdrop", rate},
+  const std::string rate = PythonFloat(m.dropout);
+  return {{"n_embd", fmt::format("{}", m.hidden)},
+          {"n_layer", fmt::format("{}", m.layers)},
+          {"n_head", fmt::format("{}", m.heads)},
+          {"n_inner", fmt::format("{}", m.ffn)},
+          {"n_positions", fmt::format("{}", m.context)},
+          {"vocab_size", fmt::format("{}", m.vocab)},
+          {"resid_pdrop", rate},
+          {"embd_pdrop", rate},
           {"attn_pdrop", rate}};
 }
 
 Arguments OptArguments(const ModelConfig& m) {
-  const std::string rate = fmt::format("{}", m.dropout);
+  const std::string rate = PythonFloat(m.dropout);
   return {{"hidden_size", fmt::format("{}", m.hidden)},
           {"num_hidden_layers", fmt::format("{}", m.layers)},
           {"num_attention_heads", fmt::format("{}", m.heads)},
@@ -225,10 +236,10 @@ Arguments OptArguments(const ModelConfig& m) {
 }
 
 Arguments T5Arguments(const ModelConfig& m) {
-  return {{"d_model", fmt::format("{}", m.hidden)},    {"num_layers", fmt::format("{}", m.layers)},
-          {"num_heads", fmt::format("{}", m.heads)},   {"d_ff", fmt::format("{}", m.ffn)},
-          {"d_kv", fmt::format("{}", m.head_dim)},     {"vocab_size", fmt::format("{}", m.vocab)},
-          {"dropout_rate", fmt::format("{}", m.dropout)}, {"decoder_start_token_id", "0"}};
+  return {{"d_model", fmt::format("{}", m.hidden)},  {"num_layers", fmt::format("{}", m.layers)},
+          {"num_heads", fmt::format("{}", m.heads)}, {"d_ff", fmt::format("{}", m.ffn)},
+          {"d_kv", fmt::format("{}", m.head_dim)},   {"vocab_size", fmt::format("{}", m.vocab)},
+          {"dropout_rate", PythonFloat(m.dropout)},  {"decoder_start_token_id", "0"}};
 }
 
 Arguments ConfigArguments(const ModelConfig& m) {
@@ -267,15 +278,16 @@ ModelScript NanogptScript(const RunConfig& run) {
   if (eager) script.definition += "import math\n\n";
   script.definition += "import torch.nn.functional as F\nfrom torch import nn\n";
   if (run.recompute) script.definition += "from torch.utils.checkpoint import checkpoint\n";
-  script.definition += fmt::format("\nLAYERS, HIDDEN, HEADS, FFN, CONTEXT = {}, {}, {}, {}, {}\nBIAS, DROPOUT = {}, {}\n\n",
-                                   m.layers, m.hidden, m.heads, m.ffn, m.context, PythonBool(m.bias), m.dropout);
+  script.definition +=
+      fmt::format("\nLAYERS, HIDDEN, HEADS, FFN, CONTEXT = {}, {}, {}, {}, {}\nBIAS, DROPOUT = {}, {}\n\n", m.layers,
+                  m.hidden, m.heads, m.ffn, m.context, PythonBool(m.bias), PythonFloat(m.dropout));
   script.definition += kNorm;
   if (eager) script.definition += kMask;
   script.definition += kHeads;
   script.definition += eager ? kEagerAttention : kFusedAttention;
   script.definition += kMlpAndBlock;
   if (m.tied_embeddings) script.definition += "        self.wte.weight = self.lm_head.weight\n";
-  script.definition += kForward + BlockCall(run) + kHead;
+  script.definition += kForward + BlockCall(run) + kHead + "\n";
   script.construction = "model = Gpt()";
   const std::string format = WeightFormat(run.training.precision);
   if (format != "torch.float32") script.construction += fmt::format(".to({})", format);
@@ -286,16 +298,18 @@ ModelScript NanogptScript(const RunConfig& run) {
 ModelScript TransformersScript(const RunConfig& run) {
   ModelScript script;
   script.definition = "import transformers\n";
-  script.construction = fmt::format("config = transformers.AutoConfig.for_model(\n    \"{}\"",
-                                    WordOf(kFamilyWords, run.model.family));
-  for (const auto& [name, value] : ConfigArguments(run.model)) script.construction += fmt::format(", {}={}", name, value);
-  script.construction += fmt::format(")\nmodel = transformers.{}.from_config(config, dtype={}, attn_implementation=\"{}\")\n",
-                                     AutoClass(run.model.family), WeightFormat(run.training.precision),
-                                     run.training.attention == AttentionChoice::kEager ? "eager" : "sdpa");
+  script.construction =
+      fmt::format("config = transformers.AutoConfig.for_model(\n    \"{}\"", WordOf(kFamilyWords, run.model.family));
+  for (const auto& [name, value] : ConfigArguments(run.model))
+    script.construction += fmt::format(",\n    {}={}", name, value);
+  script.construction +=
+      fmt::format(")\nmodel = transformers.{}.from_config(config, dtype={}, attn_implementation=\"{}\")\n",
+                  AutoClass(run.model.family), WeightFormat(run.training.precision),
+                  run.training.attention == AttentionChoice::kEager ? "eager" : "sdpa");
   if (run.recompute) {
-    script.construction += fmt::format(
-        "model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={{\"use_reentrant\": {}}})\n",
-        PythonBool(run.recompute->reentrant));
+    script.construction +=
+        fmt::format("model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={{\"use_reentrant\": {}}})\n",
+                    PythonBool(run.recompute->reentrant));
   }
   return script;
 }

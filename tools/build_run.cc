@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include "graph/cost.h"
 #include "graph/training/loop.h"
 #include "sim/replay.h"

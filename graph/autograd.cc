@@ -20,6 +20,11 @@ void AccumulateGrad(Node& node, Gradients& in, Gradients&) {
   if (!gradient.defined()) return;
   TensorImpl& variable = *node.variable;
   Tracer& tracer = *node.tracer;
+  if (tracer.functional) {
+    CHECK(!variable.grad.defined());
+    variable.grad = gradient;
+    return;
+  }
   if (variable.grad.defined()) {
     tracer.EmitInPlace(OpKind::kAdd, {&variable.grad, &gradient}, {&variable.grad}, {.number = 1});
     return;
@@ -32,7 +37,8 @@ void AccumulateGrad(Node& node, Gradients& in, Gradients&) {
   if (gradient.impl()->handles == 1 && same_strides) {
     variable.grad = tracer.Detach(gradient, HolderKind::kGradient);
   } else {
-    const Tensor copy = tracer.Emit(OpKind::kClone, {&gradient}, {gradient.dtype(), {variable.sizes, variable.strides}});
+    const Tensor copy =
+        tracer.Emit(OpKind::kClone, {&gradient}, {gradient.dtype(), {variable.sizes, variable.strides}});
     variable.grad = Tensor(copy, HolderKind::kGradient);
   }
   tracer.SetRole(variable.grad, Role::kGradient);
@@ -115,14 +121,15 @@ class Engine {
       buffered = Tensor(gradient, HolderKind::kEngineBuffer);
       return;
     }
-    const bool sole = buffered.impl()->handles == 1 && tracer_.storage_holders(buffered) == 1;
+    const bool sole = !tracer_.functional && buffered.impl()->handles == 1 && tracer_.storage_holders(buffered) == 1;
     if (sole && IsDense(buffered.sizes(), buffered.strides())) {
       tracer_.EmitInPlace(OpKind::kAdd, {&buffered, &gradient}, {&buffered}, {.number = 1});
       return;
     }
     const std::array layouts = {buffered.layout(), gradient.layout()};
-    const Tensor sum = tracer_.Emit(OpKind::kAdd, {&buffered, &gradient},
-                                    {buffered.dtype(), ElementwiseLayout(layouts), tracer_.RoleOf(buffered)}, {.number = 1});
+    const Tensor sum =
+        tracer_.Emit(OpKind::kAdd, {&buffered, &gradient},
+                     {buffered.dtype(), ElementwiseLayout(layouts), tracer_.RoleOf(buffered)}, {.number = 1});
     buffered = Tensor(sum, HolderKind::kEngineBuffer);
   }
 
@@ -136,8 +143,8 @@ class Engine {
       if (!(gradient.sizes() == expected.sizes)) gradient = SumTo(gradient, expected.sizes);
       if (gradient.dtype() != expected.dtype) {
         const Layout from = gradient.layout();
-        const Layout to = {from.sizes,
-                           IsDense(from.sizes, from.strides) ? from.strides : DenseStridesLike(from.sizes, from.strides)};
+        const Layout to = {
+            from.sizes, IsDense(from.sizes, from.strides) ? from.strides : DenseStridesLike(from.sizes, from.strides)};
         gradient = tracer_.Emit(OpKind::kToCopy, {&gradient}, {expected.dtype, to, tracer_.RoleOf(gradient)});
       }
     }
@@ -180,8 +187,8 @@ void Node::Save(const Tensor& t, bool own_result) {
   SavedTensor& field = saved[saved_count++];
   if (!t.defined()) return;
   if (tracer->saving_frame == nullptr) {
-    field.tensor = own_result ? tracer->Detach(t, HolderKind::kSaved, type->name)
-                              : Tensor(t, HolderKind::kSaved, type->name);
+    field.tensor =
+        own_result ? tracer->Detach(t, HolderKind::kSaved, type->name) : Tensor(t, HolderKind::kSaved, type->name);
     return;
   }
   CheckpointFrame& frame = *tracer->saving_frame;

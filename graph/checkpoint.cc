@@ -121,18 +121,31 @@ void CheckpointFrame::Recompute(const std::shared_ptr<CheckpointFrame>& self) {
   recomputed_ = true;
 }
 
+namespace {
+// A compiler sees the region once, in the forward, and is told that backward may run it again.
+Tensors CaptureRegion(Tracer& tracer, const Tensors& inputs, const Region& region) {
+  const int32_t outer = std::exchange(tracer.recompute_region, tracer.NextRecomputeRegion());
+  Tensors results = region(inputs);
+  tracer.recompute_region = outer;
+  return results;
+}
+}  // namespace
+
 Tensors CheckpointNonReentrant(Tracer& tracer, const Tensors& inputs, Region region) {
   if (!tracer.grad_enabled) return region(inputs);
+  if (tracer.functional) return CaptureRegion(tracer, inputs, region);
   const auto frame = std::make_shared<CheckpointFrame>(tracer, inputs, region);
   const SavingInto saving(tracer, frame);
   return region(inputs);
 }
 
 Tensors CheckpointReentrant(Tracer& tracer, const Tensors& inputs, Region region) {
+  if (tracer.functional) return tracer.grad_enabled ? CaptureRegion(tracer, inputs, region) : region(inputs);
   std::array<const Tensor*, Node::kMaxEdges> edges{};
   CHECK(inputs.size() <= edges.size());
   for (size_t i = 0; i < inputs.size(); ++i) edges[i] = &inputs[i];
-  const NodeRef node = MakeNode(tracer, kCheckpointFunctionBackward, {edges[0], edges[1], edges[2], edges[3], edges[4], edges[5]});
+  const NodeRef node =
+      MakeNode(tracer, kCheckpointFunctionBackward, {edges[0], edges[1], edges[2], edges[3], edges[4], edges[5]});
   if (node) {
     for (const Tensor& t : inputs) node->Save(t);
   }

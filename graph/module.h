@@ -40,6 +40,8 @@ class Module {
   void MoveToDevice();
   // model.parameters(): a module's own before its children's, each once.
   std::vector<ParameterPtr> Parameters() const;
+  // model.buffers(), in the same order.
+  std::vector<ParameterPtr> Buffers() const;
 
  protected:
   ParameterPtr AddParameter(const std::string& name, const Dims& sizes);
@@ -48,7 +50,7 @@ class Module {
   void Share(const ParameterPtr& parameter) { parameters_.push_back(parameter); }
 
  private:
-  void Collect(std::vector<ParameterPtr>& all) const;
+  void Collect(std::vector<ParameterPtr> Module::*which, std::vector<ParameterPtr>& all) const;
 
   Tracer& tracer_;
   DType dtype_;
@@ -77,7 +79,8 @@ class Layer : public Module {
 class LinearLayer : public Layer {
  public:
   // `shared`: a weight of another module (tied embeddings).
-  LinearLayer(Module& parent, const std::string& name, int64_t in, int64_t out, bool bias, ParameterPtr shared = nullptr);
+  LinearLayer(Module& parent, const std::string& name, int64_t in, int64_t out, bool bias,
+              ParameterPtr shared = nullptr);
   const ParameterPtr& weight() const { return weight_; }
 
  protected:

@@ -99,11 +99,11 @@ struct TensorImpl {
   int64_t offset = 0;
   Dims sizes;
   Dims strides;
-  Tensor base;             // of a view
-  NodeRef grad_fn;         // none: a leaf
-  NodeRef accumulator;     // of a leaf that requires grad
-  Tensor grad;             // .grad of a leaf
-  Tensor cast;             // of a parameter: its entry in autocast's cache
+  Tensor base;          // of a view
+  NodeRef grad_fn;      // none: a leaf
+  NodeRef accumulator;  // of a leaf that requires grad
+  Tensor grad;          // .grad of a leaf
+  Tensor cast;          // of a parameter: its entry in autocast's cache
 };
 
 inline const Dims& Tensor::sizes() const { return impl_->sizes; }
@@ -119,7 +119,7 @@ inline Tracer& Tensor::tracer() const { return *impl_->tracer; }
 class Operand {
  public:
   Operand() = default;
-  Operand(const Tensor& name) : tensor_(&name) {}  // NOLINT(google-explicit-constructor)
+  Operand(const Tensor& name) : tensor_(&name) {}                // NOLINT(google-explicit-constructor)
   Operand(Tensor&& temporary) : owned_(std::move(temporary)) {}  // NOLINT(google-explicit-constructor)
   Operand(Operand&& other) noexcept = default;
   Operand& operator=(Operand&& other) noexcept = default;
@@ -156,6 +156,12 @@ struct ResultType {
 inline ResultType Contiguous(DType dtype, const Dims& sizes, Role role = Role::kActivation) {
   return {dtype, {sizes, ContiguousStrides(sizes)}, role};
 }
+
+// The operator that makes a view, as op_list.def has it.
+struct ViewOp {
+  OpKind kind = OpKind::kView;
+  Attributes attributes;
+};
 
 // Autocast: which number format, and the cache of weight casts.
 struct Autocast {
@@ -195,8 +201,9 @@ class Tracer {
                    std::initializer_list<const Tensor*> changed, const Attributes& a = {}) {
     EmitInPlace(kind, std::span(inputs.begin(), inputs.size()), std::span(changed.begin(), changed.size()), a);
   }
-  // A view of t's storage, which holds t (or the tensor that t is a view of). No history.
-  Tensor View(const Tensor& t, const Dims& sizes, const Dims& strides, int64_t offset = 0);
+  // A view of t's storage, which holds t (or the tensor that t is a view of). No history. `how`: the operator, which
+  // only a captured program records.
+  Tensor View(const Tensor& t, const ViewOp& how, const Dims& sizes, const Dims& strides, int64_t offset = 0);
   // Another tensor on the same storage, without base and history: detach(), and what a node saves of its own result.
   Tensor Detach(const Tensor& t, HolderKind kind = HolderKind::kLocal, const char* node = nullptr);
   void SetRole(const Tensor& t, Role role) { graph_.storages[t.impl()->storage].role = role; }
@@ -207,13 +214,21 @@ class Tracer {
   void BeginPhase(Phase phase) { graph_.program.emplace_back(graph_.phases.Add(std::move(phase))); }
   ScopeId AddScope(std::string path) { return graph_.scopes.Add(std::move(path)); }
 
+  // The program is captured for a compiler, not run: views are ops with results of their own, nothing is changed in
+  // place, casts of weights aren't cached. Such a graph says what is computed; holders in it mean nothing.
+  bool functional = false;
+  // Functional: ops recorded from here on belong to this region, which backward may run again; -1: to none.
+  int32_t recompute_region = -1;
+  int32_t NextRecomputeRegion() { return recompute_region_count_++; }
+  const std::vector<int32_t>& recompute_regions() const { return recompute_regions_; }  // by op; functional only
+
   // --- State of the running program, as PyTorch's thread-local state
   bool grad_enabled = true;
   bool training = true;
   AttentionChoice attention = AttentionChoice::kAuto;  // torch.nn.attention.sdpa_kernel
   Autocast autocast;
-  ScopeId scope;                // module in which the program is
-  const char* node = nullptr;   // autograd node that is running
+  ScopeId scope;                         // module in which the program is
+  const char* node = nullptr;            // autograd node that is running
   Role result_role = Role::kActivation;  // of results whose maker says nothing
   Thread thread = Thread::kMain;
   std::shared_ptr<CheckpointFrame> saving_frame;  // a checkpointed region is running: its saves go there
@@ -237,6 +252,8 @@ class Tracer {
   DeviceSpec device_;
   Graph graph_;
   std::vector<uint32_t> storage_tensors_;  // by storage: how many TensorImpls
+  int32_t recompute_region_count_ = 0;
+  std::vector<int32_t> recompute_regions_;
   uint64_t sequence_number_ = 0;
   std::vector<std::unique_ptr<TensorImpl[]>> impl_blocks_;
   std::vector<TensorImpl*> free_impls_;

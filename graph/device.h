@@ -17,9 +17,9 @@ struct Estimate {
 };
 
 struct DeviceSpec {
-  std::string name;                       // "NVIDIA GeForce RTX 4070"
-  Bytes memory;                           // what CUDA can hand out to everybody, nvidia-smi's total less the firmware's share
-  int compute_capability = 89;            // 89: sm_89
+  std::string name;             // "NVIDIA GeForce RTX 4070"
+  Bytes memory;                 // what CUDA can hand out to everybody, nvidia-smi's total less the firmware's share
+  int compute_capability = 89;  // 89: sm_89
   int multiprocessors = 46;
   int threads_per_multiprocessor = 1536;  // resident
   // What the process takes beside the allocator's segments: context, modules, libraries.

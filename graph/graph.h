@@ -82,32 +82,33 @@ struct Op {
   Thread thread = Thread::kMain;
   uint16_t inputs = 0;
   uint16_t results = 0;
-  uint32_t first_operand = 0;  // in Graph::operands: inputs, then results. A result may share an input's storage: in place
+  uint32_t first_operand =
+      0;  // in Graph::operands: inputs, then results. A result may share an input's storage: in place
   AttributesId attributes;
-  ScopeId scope;              // the module (of backward ops: the one whose forward op they belong to)
+  ScopeId scope;               // the module (of backward ops: the one whose forward op they belong to)
   const char* node = nullptr;  // backward: the autograd node, "MmBackward0"
   bool operator==(const Op&) const = default;
 };
 
 // Who keeps a storage alive.
 enum class HolderKind : uint8_t {
-  kLocal,           // a name or a temporary of a module's forward, or of the engine
-  kCaller,          // a name of the training loop: logits, loss, x, y, outputs
-  kBase,            // a view that holds the tensor it was made from
-  kSaved,           // an autograd node, for its backward
-  kCheckpoint,      // a checkpointed region: its arguments, or what it recomputed
-  kEngineBuffer,    // a gradient that waits for its node
-  kGradient,        // .grad of a parameter
-  kParameter,       // the module: parameters and buffers
-  kCastCache,       // autocast's cache of weight casts
-  kOptimizer,       // optimizer state, scaler
+  kLocal,         // a name or a temporary of a module's forward, or of the engine
+  kCaller,        // a name of the training loop: logits, loss, x, y, outputs
+  kBase,          // a view that holds the tensor it was made from
+  kSaved,         // an autograd node, for its backward
+  kCheckpoint,    // a checkpointed region: its arguments, or what it recomputed
+  kEngineBuffer,  // a gradient that waits for its node
+  kGradient,      // .grad of a parameter
+  kParameter,     // the module: parameters and buffers
+  kCastCache,     // autocast's cache of weight casts
+  kOptimizer,     // optimizer state, scaler
 };
 
 struct Holder {
   StorageId storage;
   HolderKind kind = HolderKind::kLocal;
-  OpId since;            // the op before which it took hold; none: before the first
-  ScopeId scope;         // the module in which it took hold
+  OpId since;                  // the op before which it took hold; none: before the first
+  ScopeId scope;               // the module in which it took hold
   const char* node = nullptr;  // kSaved: the node
   bool operator==(const Holder&) const = default;
 };

@@ -3,12 +3,25 @@
 #include <array>
 
 #include "graph/models/nanogpt.h"
+#include "graph/models/transformers/gpt_neox.h"
+#include "graph/models/transformers/llama.h"
+#include "graph/models/transformers/phi.h"
 
 namespace tidemark {
 
 std::span<const ModelInfo> Models() {
   static constexpr std::array kModels = {
       ModelInfo{Family::kGpt2, Implementation::kNanogpt, "gpt2", "GPT-2 as nanoGPT writes it", &MakeNanogpt},
+      ModelInfo{Family::kLlama, Implementation::kTransformers, "llama", "Llama", &transformers::MakeLlama},
+      ModelInfo{Family::kMistral, Implementation::kTransformers, "mistral", "Mistral: Llama with a sliding window",
+                &transformers::MakeMistral},
+      ModelInfo{Family::kQwen2, Implementation::kTransformers, "qwen2", "Qwen2 and 2.5: Llama with biases",
+                &transformers::MakeQwen2},
+      ModelInfo{Family::kQwen3, Implementation::kTransformers, "qwen3", "Qwen3: Llama with normed queries and keys",
+                &transformers::MakeQwen3},
+      ModelInfo{Family::kPhi, Implementation::kTransformers, "phi", "Phi-1, 1.5 and 2", &transformers::MakePhi},
+      ModelInfo{Family::kGptNeox, Implementation::kTransformers, "gpt_neox", "GPT-NeoX, Pythia",
+                &transformers::MakeGptNeox},
   };
   return kModels;
 }

@@ -36,7 +36,7 @@ struct ModelInfo {
   Implementation implementation;
   std::string_view name;         // as a run file writes the family
   std::string_view description;  // one line
-  std::unique_ptr<Model> (*make)(Tracer& tracer, const RunConfig& run);
+  Result<std::unique_ptr<Model>> (*make)(Tracer& tracer, const RunConfig& run);
 };
 
 // Every model there is, in the order of `list models`.

@@ -87,12 +87,14 @@ LinearLayer::LinearLayer(Module& parent, const std::string& name, int64_t in, in
 }
 Tensor LinearLayer::Forward(const Tensor& x) const { return Linear(x, weight_->tensor, TensorOf(bias_)); }
 
-LayerNormLayer::LayerNormLayer(Module& parent, const std::string& name, int64_t width, bool bias)
-    : Layer(parent, name) {
+LayerNormLayer::LayerNormLayer(Module& parent, const std::string& name, int64_t width, bool bias, double epsilon)
+    : Layer(parent, name), epsilon_(epsilon) {
   weight_ = AddParameter("weight", {width});
   if (bias) bias_ = AddParameter("bias", {width});
 }
-Tensor LayerNormLayer::Forward(const Tensor& x) const { return LayerNorm(x, weight_->tensor, TensorOf(bias_)); }
+Tensor LayerNormLayer::Forward(const Tensor& x) const {
+  return LayerNorm(x, weight_->tensor, TensorOf(bias_), epsilon_);
+}
 
 EmbeddingLayer::EmbeddingLayer(Module& parent, const std::string& name, int64_t rows, int64_t width)
     : Layer(parent, name) {

@@ -93,12 +93,13 @@ class LinearLayer : public Layer {
 
 class LayerNormLayer : public Layer {
  public:
-  LayerNormLayer(Module& parent, const std::string& name, int64_t width, bool bias);
+  LayerNormLayer(Module& parent, const std::string& name, int64_t width, bool bias, double epsilon = 1e-5);
 
  protected:
   Tensor Forward(const Tensor& x) const override;
 
  private:
+  double epsilon_;
   ParameterPtr weight_;
   ParameterPtr bias_;
 };

@@ -1,5 +1,5 @@
-// What is known of each kind of op: its name, and its memory rule, which says what the host code of its kernel allocates
-// and frees, in order. One row an op, in op_list.def.
+// What is known of each kind of op: its name, and its memory rule, which says what the host code of its kernel
+// allocates and frees, in order. One row an op, in op_list.def.
 #pragma once
 
 #include <cstdint>
@@ -81,7 +81,7 @@ Bytes CublasWorkspaceBytes(const DeviceSpec& device);
 
 // Whether PyTorch's sum-like kernels split a reduction over blocks, and the two buffers that they then allocate.
 struct ReductionScratch {
-  Bytes staging;     // 0: none
+  Bytes staging;  // 0: none
   Bytes semaphores;
 };
 // Source: PyTorch 2.14, aten/src/ATen/native/cuda/Reduce.cuh (setReduceConfig). Sizes of the kept dimensions of `to`

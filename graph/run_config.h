@@ -11,7 +11,20 @@
 
 namespace tidemark {
 
-enum class Family : uint8_t { kGpt2, kLlama, kMistral, kQwen2, kQwen3, kGemma, kPhi, kPhi3, kGptNeox, kOpt, kBert, kT5 };
+enum class Family : uint8_t {
+  kGpt2,
+  kLlama,
+  kMistral,
+  kQwen2,
+  kQwen3,
+  kGemma,
+  kPhi,
+  kPhi3,
+  kGptNeox,
+  kOpt,
+  kBert,
+  kT5
+};
 enum class Implementation : uint8_t { kNanogpt, kTransformers };
 enum class Precision : uint8_t { kFp32, kAmpFp16, kAmpBf16, kBf16, kFp16 };
 enum class AttentionChoice : uint8_t { kAuto, kFlash, kEfficient, kMath, kEager };
@@ -20,16 +33,16 @@ enum class OptimizerImplementation : uint8_t { kFused, kForeach, kForLoop };
 enum class Loop : uint8_t { kNanogpt, kPlain };
 enum class CompileMode : uint8_t { kOff, kOn, kFirstRun };
 
-// Further fields of the family's configuration class of transformers ("model.config"), verbatim.
-using ConfigValue = std::variant<bool, int64_t, double, std::string>;
+// Further fields of the family's configuration class of transformers ("model.config"), verbatim; std::monostate: null.
+using ConfigValue = std::variant<bool, int64_t, double, std::string, std::monostate>;
 struct ConfigField {
   std::string key;
   ConfigValue value;
   bool operator==(const ConfigField&) const = default;
 };
 
-// Dimensions have one letter in the code of models: B micro_batch, T sequence, C hidden, H heads, K kv_heads, D head_dim,
-// F ffn, V vocab, L layers, N = B * T.
+// Dimensions have one letter in the code of models: B micro_batch, T sequence, C hidden, H heads, K kv_heads, D
+// head_dim, F ffn, V vocab, L layers, N = B * T.
 struct ModelConfig {
   Family family = Family::kGpt2;
   Implementation implementation = Implementation::kNanogpt;
@@ -52,8 +65,9 @@ struct ModelConfig {
 struct OptimizerConfig {
   OptimizerKind kind = OptimizerKind::kAdamw;
   OptimizerImplementation implementation = OptimizerImplementation::kForeach;
-  double momentum = 0.0;               // sgd
-  std::optional<double> weight_decay;  // none: the loop's own (nanogpt: 0.1 for matrices; plain: the optimizer's default)
+  double momentum = 0.0;  // sgd
+  std::optional<double>
+      weight_decay;  // none: the loop's own (nanogpt: 0.1 for matrices; plain: the optimizer's default)
   bool operator==(const OptimizerConfig&) const = default;
 };
 

@@ -155,10 +155,10 @@ enum class AddressOrder : uint8_t { kRising, kFalling };
 struct AllocatorOptions {
   std::string backend = "native";          // a name of the table below
   std::string framework = "pytorch-2.14";  // a profile; "pytorch" is the newest
-  std::string conf;                        // PYTORCH_CUDA_ALLOC_CONF, verbatim; may name a backend of its own
+  std::string conf{};                      // PYTORCH_CUDA_ALLOC_CONF, verbatim; may name a backend of its own
   Bytes device_memory = kGiB * 1024;       // what CUDA can hand out to everybody
-  Bytes process_overhead;                  // context, modules, libraries: taken before the first segment
-  std::optional<double> fraction;          // torch.cuda.set_per_process_memory_fraction, called before the first event
+  Bytes process_overhead{};                // context, modules, libraries: taken before the first segment
+  std::optional<double> fraction{};        // torch.cuda.set_per_process_memory_fraction, called before the first event
   EventTiming events = EventTiming::kAtOnce;
   AddressOrder addresses = AddressOrder::kRising;
   const InitialState* initial = nullptr;  // what was there before the first event; must outlive the call that reads it

@@ -40,6 +40,7 @@ class Lowering {
     holders_.resize(graph.storages.size());
     for (const Holder& holder : graph.holders) ++holders_[holder.storage];
     result_.allocations.resize(graph.storages.size());
+    result_.first_event.reserve(graph.program.size());
     result_.tape.events.reserve(graph.program.size());
     result_.origins.reserve(graph.program.size());
     result_.tape.allocations.reserve(graph.program.size());
@@ -47,6 +48,7 @@ class Lowering {
 
   Lowered Run() {
     for (const Step step : graph_.program) {
+      result_.first_event.push_back(static_cast<uint32_t>(result_.tape.events.size()));
       switch (step.kind()) {
         case Step::Kind::kOp:
           LowerOp(step.op());

@@ -13,7 +13,7 @@ namespace tidemark {
 // Where an allocation of a lowered tape comes from.
 struct Origin {
   OpId op;
-  StorageId storage;            // invalid: inside the op's kernel
+  StorageId storage;             // invalid: inside the op's kernel
   const char* inside = nullptr;  // what it is there: "cublas workspace", "staging of a reduction"
   bool operator==(const Origin&) const = default;
 };
@@ -22,6 +22,7 @@ struct Lowered {
   Tape tape;
   Column<AllocationId, Origin> origins;
   Column<StorageId, AllocationId> allocations;  // of each storage; invalid: it has no bytes
+  std::vector<uint32_t> first_event;            // of each step of the program: how many events came before it
 };
 
 // "MmBackward0 aten::mm @ h.0.mlp.c_fc"

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <utility>
 
 namespace tidemark {
@@ -18,8 +19,12 @@ Result<OutputFile> OutputFile::Create(const std::string& path) {
     out.file_ = stdout;
     return out;
   }
-  out.temporary_ = fmt::format("{}.{}.tmp", path, getpid());
-  out.file_ = std::fopen(out.temporary_.c_str(), "wb");
+  // Devices and pipes are written to, never replaced.
+  std::error_code unknown;
+  const auto status = std::filesystem::status(path, unknown);
+  const bool special = std::filesystem::exists(status) && !std::filesystem::is_regular_file(status);
+  if (!special) out.temporary_ = fmt::format("{}.{}.tmp", path, getpid());
+  out.file_ = std::fopen(special ? path.c_str() : out.temporary_.c_str(), "wb");
   if (out.file_ == nullptr) return InvalidInput(fmt::format("{}: can't be written: {}", path, std::strerror(errno)));
   return out;
 }
@@ -33,7 +38,7 @@ OutputFile::OutputFile(OutputFile&& other) noexcept
 OutputFile::~OutputFile() {
   if (file_ == nullptr || file_ == stdout) return;
   std::fclose(file_);
-  std::remove(temporary_.c_str());
+  if (!temporary_.empty()) std::remove(temporary_.c_str());
 }
 
 void OutputFile::Write(std::string_view text) {
@@ -67,9 +72,9 @@ Status OutputFile::Finish() {
   const bool standard = file_ == stdout;
   std::FILE* const file = std::exchange(file_, nullptr);
   if ((standard ? std::fflush(file) : std::fclose(file)) != 0 && error_ == 0) error_ = errno;
-  if (!standard && error_ == 0 && std::rename(temporary_.c_str(), path_.c_str()) != 0) error_ = errno;
+  if (!temporary_.empty() && error_ == 0 && std::rename(temporary_.c_str(), path_.c_str()) != 0) error_ = errno;
   if (error_ == 0) return {};
-  if (!standard) std::remove(temporary_.c_str());
+  if (!temporary_.empty()) std::remove(temporary_.c_str());
   return InvalidInput(
       fmt::format("{}: can't be written: {}", standard ? "standard output" : path_, std::strerror(error_)));
 }

@@ -28,7 +28,7 @@ class OutputFile {
   OutputFile() = default;
 
   std::string path_;
-  std::string temporary_;  // empty: standard output
+  std::string temporary_;  // empty: standard output, a device or a pipe
   std::FILE* file_ = nullptr;
   int error_ = 0;
 };

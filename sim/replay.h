@@ -54,9 +54,9 @@ class ReplayObserver {
 };
 
 struct ReplayOptions {
-  AllocatorOptions allocator;
+  AllocatorOptions allocator{};
   bool stop_at_out_of_memory = false;  // else the tape goes on without the block, as the recordings do
-  std::vector<ReplayObserver*> observers;
+  std::vector<ReplayObserver*> observers{};
 };
 
 // Errors: what MakeAllocator says; events that the policy can't simulate.

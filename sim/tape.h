@@ -39,9 +39,9 @@ enum class EventKind : uint8_t {
 struct Event {
   EventKind kind = EventKind::kAlloc;
   int32_t stream = 0;
-  AllocationId allocation;
+  AllocationId allocation{};
   uint32_t pool = 0;
-  Bytes bytes;
+  Bytes bytes{};
   bool operator==(const Event&) const = default;
 };
 
@@ -51,14 +51,14 @@ enum class MarkKind : uint8_t { kPhase, kOp };
 struct Mark {
   uint32_t event = 0;
   MarkKind kind = MarkKind::kOp;
-  TextId text;
+  TextId text{};
   bool operator==(const Mark&) const = default;
 };
 
 // One allocation of the tape.
 struct Allocation {
   uint64_t id = 0;  // the number that the tape's text uses for it
-  TextId text;      // what it is: "category name dtype[shape]" (t line); none where unknown
+  TextId text{};    // what it is: "category name dtype[shape]" (t line); none where unknown
   bool operator==(const Allocation&) const = default;
 };
 

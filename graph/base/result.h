@@ -1,4 +1,5 @@
-// How functions say that input is wrong. Bugs are CHECKs (check.h), a simulated out-of-memory is data; neither is an Error.
+// How functions say that input is wrong. Bugs are CHECKs (check.h), a simulated out-of-memory is data; neither is an
+// Error.
 #pragma once
 
 #include <optional>
@@ -64,7 +65,7 @@ class [[nodiscard]] Status {
   declaration = *std::move(temporary)
 
 // RETURN_IF_ERROR(status): returns the error from the enclosing function, if there is one.
-#define RETURN_IF_ERROR(expression)                                                                   \
-  do {                                                                                                \
+#define RETURN_IF_ERROR(expression)                                                                 \
+  do {                                                                                              \
     if (auto return_if_error = (expression); !return_if_error.ok()) return return_if_error.error(); \
   } while (false)

@@ -1,5 +1,6 @@
 #include <array>
 
+#include "graph/autocast.h"
 #include "graph/autograd.h"
 #include "graph/base/check.h"
 #include "graph/functional.h"
@@ -7,7 +8,8 @@
 namespace tidemark {
 namespace {
 
-Tensor EmitElementwise(OpKind kind, std::initializer_list<const Tensor*> inputs, DType dtype, const Attributes& a = {}) {
+Tensor EmitElementwise(OpKind kind, std::initializer_list<const Tensor*> inputs, DType dtype,
+                       const Attributes& a = {}) {
   std::array<Layout, 4> layouts;
   size_t n = 0;
   for (const Tensor* t : inputs) {
@@ -188,13 +190,18 @@ Tensor Div(Operand a, double number) {
 }
 
 Tensor Neg(Operand a) { return WithGradient(OpKind::kNeg, a, kNegBackward, Saves::kNothing); }
-Tensor Pow(Operand a, double exponent) {
+Tensor Pow(Operand given, double exponent) {
+  Operand a = CastToFloat(std::move(given));
   return WithGradient(OpKind::kPow, a, kPowBackward, Saves::kSelf, {.number = exponent});
 }
-Tensor Rsqrt(Operand a) { return WithGradient(OpKind::kRsqrt, a, kRsqrtBackward, Saves::kResult); }
+Tensor Rsqrt(Operand given) {
+  Operand a = CastToFloat(std::move(given));
+  return WithGradient(OpKind::kRsqrt, a, kRsqrtBackward, Saves::kResult);
+}
 Tensor Tanh(Operand a) { return WithGradient(OpKind::kTanh, a, kTanhBackward, Saves::kResult); }
 Tensor Relu(Operand a) { return WithGradient(OpKind::kRelu, a, kReluBackward, Saves::kResult); }
 Tensor Gelu(Operand a) { return WithGradient(OpKind::kGelu, a, kGeluBackward, Saves::kSelf); }
+Tensor GeluTanh(Operand a) { return WithGradient(OpKind::kGelu, a, kGeluBackward, Saves::kSelf, {.number = 1}); }
 Tensor Silu(Operand a) { return WithGradient(OpKind::kSilu, a, kSiluBackward, Saves::kSelf); }
 
 Tensor MaskedFill(Operand a, Operand mask, double value) {
@@ -225,8 +232,8 @@ Tensor Dropout(Operand a, double p, bool training) {
   if (p == 0 || !training) return a.Take();
   Tracer& tracer = a->tracer();
   const NodeRef node = MakeNode(tracer, kNativeDropoutBackward, {&*a});
-  const Layout layout = {a->sizes(), IsDense(a->sizes(), a->strides()) ? a->strides()
-                                                                      : DenseStridesLike(a->sizes(), a->strides())};
+  const Layout layout = {a->sizes(),
+                         IsDense(a->sizes(), a->strides()) ? a->strides() : DenseStridesLike(a->sizes(), a->strides())};
   const std::array types = {ResultType{DType::kBool, layout}, ResultType{a->dtype(), layout}};
   std::array<Tensor, 2> results;
   const std::array<const Tensor*, 1> inputs = {&*a};

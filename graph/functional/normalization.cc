@@ -113,7 +113,7 @@ Tensor LogSoftmax(Operand a, std::optional<DType> dtype) {
   return SoftmaxOf(OpKind::kLogSoftmax, kLogSoftmaxBackward, std::move(a), dtype);
 }
 
-Tensor LayerNorm(Operand x, const Tensor& weight, const Tensor& bias) {
+Tensor LayerNorm(Operand x, const Tensor& weight, const Tensor& bias, double epsilon) {
   Tracer& tracer = x->tracer();
   const Tensor bias_cast = bias.defined() ? CastToFloat(bias) : Tensor();
   const Tensor weight_cast = CastToFloat(weight);
@@ -129,7 +129,7 @@ Tensor LayerNorm(Operand x, const Tensor& weight, const Tensor& bias) {
                             Contiguous(DType::kFloat32, statistics)};
   std::array<Tensor, 3> results;
   const std::array<const Tensor*, 3> inputs = {&input, &weight_cast, &bias_cast};
-  tracer.Emit(OpKind::kLayerNorm, inputs, types, results, {.number = 1e-5});
+  tracer.Emit(OpKind::kLayerNorm, inputs, types, results, {.number = epsilon});
   if (node) {
     node->Save(results[1], true);
     node->Save(results[2], true);

@@ -280,40 +280,57 @@ Tensor Clone(Operand x) {
 
 Tensor Contiguous(Operand x) { return x->IsContiguous() ? x.Take() : Clone(std::move(x)); }
 
-Tensor Cat(std::vector<Tensor> parts, int dim) {
-  CHECK(!parts.empty() && parts.size() <= 3);
-  Tracer& tracer = parts[0].tracer();
-  dim = static_cast<int>(FromEnd(dim, parts[0].dims()));
-  std::array<const Tensor*, 3> inputs{};
-  for (size_t i = 0; i < parts.size(); ++i) inputs[i] = &parts[i];
+namespace {
+constexpr size_t kMaxCat = 3;  // as many as slots that a split has
+Tensor CatOf(std::span<const Tensor* const> parts, int dim) {
+  CHECK(!parts.empty() && parts.size() <= kMaxCat);
+  Tracer& tracer = parts[0]->tracer();
+  dim = static_cast<int>(FromEnd(dim, parts[0]->dims()));
+  std::array<const Tensor*, kMaxCat> inputs{};
+  std::ranges::copy(parts, inputs.begin());
   const NodeRef node = MakeNode(tracer, kCatBackward, {inputs[0], inputs[1], inputs[2]});
-  Dims sizes = parts[0].sizes();
+  Dims sizes = parts[0]->sizes();
   Dims lengths;
-  DType dtype = parts[0].dtype();
+  DType dtype = parts[0]->dtype();
   sizes[dim] = 0;
-  for (const Tensor& part : parts) {
-    sizes[dim] += part.size(dim);
-    lengths.Append(part.size(dim));
-    dtype = Promote(dtype, part.dtype());
+  for (const Tensor* part : parts) {
+    sizes[dim] += part->size(dim);
+    lengths.Append(part->size(dim));
+    dtype = Promote(dtype, part->dtype());
   }
-  Tensor result = tracer.Emit(OpKind::kCat, std::span<const Tensor* const>(inputs.data(), parts.size()),
-                              Contiguous(dtype, sizes), {.integer = {dim}});
+  Tensor result = tracer.Emit(OpKind::kCat, parts, Contiguous(dtype, sizes), {.integer = {dim}});
   if (node) {
     node->edge_count = static_cast<uint8_t>(parts.size());
     node->data.integer[0] = dim;
     node->data.sizes = lengths;
     node->SetHistory(result);
   }
+  return result;
+}
+}  // namespace
+
+Tensor Cat(std::vector<Tensor> parts, int dim) {
+  CHECK(parts.size() <= kMaxCat);
+  std::array<const Tensor*, kMaxCat> pointers{};
+  for (size_t i = 0; i < parts.size(); ++i) pointers[i] = &parts[i];
+  Tensor result = CatOf(std::span(pointers.data(), parts.size()), dim);
   for (size_t i = parts.size(); i-- > 0;) parts[i].Reset();
   return result;
 }
 
-Tensor Pad(Operand x, int64_t last) {
+Tensor Cat(Operand a, Operand b, int dim) {
+  const std::array<const Tensor*, 2> parts = {&*a, &*b};
+  Tensor result = CatOf(parts, dim);
+  Drop(b, a);
+  return result;
+}
+
+Tensor Pad(Operand x, int64_t last, double value) {
   Tracer& tracer = x->tracer();
   const NodeRef node = MakeNode(tracer, kConstantPadBackward, {&*x});
   Dims sizes = x->sizes();
   sizes[sizes.size() - 1] = last;
-  Tensor result = tracer.Emit(OpKind::kConstantPad, {&*x}, Contiguous(x->dtype(), sizes));
+  Tensor result = tracer.Emit(OpKind::kConstantPad, {&*x}, Contiguous(x->dtype(), sizes), {.number = value});
   if (node) {
     node->data.integer[0] = x->size(-1);
     node->SetHistory(result);

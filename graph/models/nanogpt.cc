@@ -1,7 +1,8 @@
 // GPT-2 as nanoGPT writes it (model.py at 3adf61e1): a fused projection of q, k and v, pre-norm blocks, GELU in its erf
 // form, a head that may share the embedding's weight, and a loss on every position.
 //
-// Names live as they do there. Locals are declared in the reverse of Python's order, since C++ drops them last to first.
+// Names live as they do there. Locals are declared in the reverse of Python's order, since C++ drops them last to
+// first.
 #include "graph/models/nanogpt.h"
 
 #include <cmath>
@@ -11,6 +12,8 @@
 
 namespace tidemark {
 namespace {
+
+constexpr int64_t kIgnored = -1;  // ignore_index
 
 class Attention : public Layer {
  public:
@@ -149,7 +152,7 @@ class Gpt : public Model {
     const InScope in_loss(tracer(), scope());
     Operand flat_logits = View(out.logits, {tokens.NumElements(), out.logits.size(-1)});
     Operand flat_targets = View(targets, {targets.NumElements()});
-    out.loss = CrossEntropy(std::move(flat_logits), std::move(flat_targets));
+    out.loss = CrossEntropy(std::move(flat_logits), std::move(flat_targets), kIgnored);
     return out;
   }
 
@@ -173,6 +176,8 @@ class Gpt : public Model {
 
 }  // namespace
 
-std::unique_ptr<Model> MakeNanogpt(Tracer& tracer, const RunConfig& run) { return std::make_unique<Gpt>(tracer, run); }
+Result<std::unique_ptr<Model>> MakeNanogpt(Tracer& tracer, const RunConfig& run) {
+  return std::unique_ptr<Model>(std::make_unique<Gpt>(tracer, run));
+}
 
 }  // namespace tidemark

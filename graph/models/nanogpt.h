@@ -7,6 +7,6 @@
 
 namespace tidemark {
 
-std::unique_ptr<Model> MakeNanogpt(Tracer& tracer, const RunConfig& run);
+Result<std::unique_ptr<Model>> MakeNanogpt(Tracer& tracer, const RunConfig& run);
 
 }  // namespace tidemark

@@ -1,6 +1,6 @@
 // Memory rules of the fused attention kernels.
-// Source: PyTorch 2.14, aten/src/ATen/native/transformers/cuda/{attention,attention_backward}.cu and the flash attention
-// in it (flash_api.cpp: set_params_splitkv, num_splits_heuristic); sizes measured.
+// Source: PyTorch 2.14, aten/src/ATen/native/transformers/cuda/{attention,attention_backward}.cu and the flash
+// attention in it (flash_api.cpp: set_params_splitkv, num_splits_heuristic); sizes measured.
 #include <algorithm>
 #include <cmath>
 

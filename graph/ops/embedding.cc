@@ -1,6 +1,7 @@
 // Memory rule of the embedding's gradient: from 3,073 indices on it sorts them, sums runs of equal ones in pieces, then
 // the pieces. CUB's temporary storage follows its tuning for the architecture.
-// Source: PyTorch 2.14, aten/src/ATen/native/cuda/{Embedding,EmbeddingBackwardKernel}.cu; CUB of CUDA 13.0; sizes measured.
+// Source: PyTorch 2.14, aten/src/ATen/native/cuda/{Embedding,EmbeddingBackwardKernel}.cu; CUB of CUDA 13.0; sizes
+// measured.
 #include <algorithm>
 #include <bit>
 

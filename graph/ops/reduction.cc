@@ -136,15 +136,19 @@ void Reduction(const OpView& op, const DeviceSpec& device, MemoryPlan& plan) {
   SplitReduction(op.in(0), op.out(0).sizes, device, plan);
 }
 
-// One row: CUB's scan, whose temporary storage is 511 bytes and 16 for each tile and 32 more (sm_80 … sm_89).
+// A cast of an operand of another dtype; one row takes CUB's scan, whose temporary storage is 511 bytes and 16 for each
+// tile and 32 more (sm_80 … sm_89).
 void Cumsum(const OpView& op, const DeviceSpec&, MemoryPlan& plan) {
   plan.Result(0);
-  if (op.in(0).sizes[0] != 1) return;
-  const int64_t tiles = 32 + (NumElements(op.in(0).sizes) + 895) / 896;
-  const int cast = plan.Temporary(SizeOf(op.out(0).dtype) * NumElements(op.in(0).sizes), "operand of a scan");
-  const int scan = plan.Temporary(Bytes(511) + RoundUp(Bytes(16 * tiles), Bytes(256)), "cub");
-  plan.Free(scan);
-  plan.Free(cast);
+  const int64_t n = NumElements(op.in(0).sizes);
+  const bool is_cast = op.in(0).dtype != op.out(0).dtype;
+  const int cast = is_cast ? plan.Temporary(SizeOf(op.out(0).dtype) * n, "operand of a scan") : -1;
+  if (n == op.in(0).sizes.back()) {
+    const int64_t tiles = 32 + (n + 895) / 896;
+    const int scan = plan.Temporary(Bytes(511) + RoundUp(Bytes(16 * tiles), Bytes(256)), "cub");
+    plan.Free(scan);
+  }
+  if (is_cast) plan.Free(cast);
 }
 
 void SafeSoftmax(const OpView& op, const DeviceSpec&, MemoryPlan& plan) {

@@ -21,7 +21,8 @@ void GradScaler::Unscale(const Optimizer& optimizer) {
   Tensor found = Scalar(0);
   // A copy of each for the (only) device.
   const Tensor device_found = tracer_.Emit(OpKind::kClone, {&found}, Contiguous(DType::kFloat32, {}, Role::kScalar));
-  const Tensor device_inverse = tracer_.Emit(OpKind::kClone, {&inverse}, Contiguous(DType::kFloat32, {}, Role::kScalar));
+  const Tensor device_inverse =
+      tracer_.Emit(OpKind::kClone, {&inverse}, Contiguous(DType::kFloat32, {}, Role::kScalar));
   std::vector<const Tensor*> operands;
   for (const ParameterGroup& group : optimizer.groups()) {
     for (const ParameterPtr& p : group.parameters) {

@@ -185,7 +185,9 @@ Status CheckSupported(const RunConfig& run) {
   }
   const bool half = t.precision != Precision::kFp32;
   if (t.attention == AttentionChoice::kFlash && !half) {
-    return InvalidInput("training.attention: flash attention takes 16-bit tensors only; with precision fp32 use auto, efficient or math");
+    return InvalidInput(
+        "training.attention: flash attention takes 16-bit tensors only; with precision fp32 use auto, efficient or "
+        "math");
   }
   return {};
 }

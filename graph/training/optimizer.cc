@@ -109,8 +109,9 @@ class Adam : public Optimizer {
     switch (how_) {
       case OptimizerImplementation::kFused: {
         const auto changed = Joined({&lists.parameters, &averages, &squares, &steps});
-        tracer_.EmitInPlace(OpKind::kFusedAdam, Joined({&lists.parameters, &lists.gradients, &averages, &squares, &steps}),
-                            changed, {.number = weight_decay});
+        tracer_.EmitInPlace(OpKind::kFusedAdam,
+                            Joined({&lists.parameters, &lists.gradients, &averages, &squares, &steps}), changed,
+                            {.number = weight_decay});
         break;
       }
       case OptimizerImplementation::kForeach:
@@ -122,8 +123,8 @@ class Adam : public Optimizer {
     }
   }
 
-  void Foreach(const Lists& lists, const std::vector<const Tensor*>& averages, const std::vector<const Tensor*>& squares,
-               double weight_decay) {
+  void Foreach(const Lists& lists, const std::vector<const Tensor*>& averages,
+               const std::vector<const Tensor*>& squares, double weight_decay) {
     std::vector<TemporaryList> temporaries;
     std::vector<const Tensor*> gradients = lists.gradients;
     if (!decoupled_decay_ && weight_decay != 0) {
@@ -141,8 +142,8 @@ class Adam : public Optimizer {
   }
 
   // Per parameter a root and a quotient; the quotient's name lives until the next one is there.
-  void ForLoop(const Lists& lists, const std::vector<const Tensor*>& averages, const std::vector<const Tensor*>& squares,
-               double weight_decay) {
+  void ForLoop(const Lists& lists, const std::vector<const Tensor*>& averages,
+               const std::vector<const Tensor*>& squares, double weight_decay) {
     Tensor gradient, denominator;
     for (size_t i = 0; i < lists.parameters.size(); ++i) {
       const Tensor& parameter = *lists.parameters[i];

@@ -32,8 +32,10 @@ class Maker {
     live_.push_back(event.allocation);
     sizes_.push_back(bytes);
     live_bytes_ += bytes;
-    if (random.Chance(shape_.empty)) Other(EventKind::kEmptyCache);
-    if (random.Chance(shape_.synchronize)) Other(EventKind::kSynchronize);
+    if (random.Chance(shape_.empty) && !capturing()) Other(EventKind::kEmptyCache);
+    if (random.Chance(shape_.synchronize) && !capturing()) Other(EventKind::kSynchronize);
+    if (random.Chance(0.0005)) Other(EventKind::kResetPeak);
+    if (random.Chance(shape_.pools)) PoolEvent();
     return event.allocation;
   }
 
@@ -66,6 +68,65 @@ class Maker {
     tape_.events.push_back(event);
   }
 
+  // One legal event of a pool, if the dice name one.
+  void PoolEvent() {
+    const bool fresh = pools_.size() < 12 && random.Chance(0.3);
+    if (fresh) pools_.push_back({});
+    if (pools_.empty()) return;
+    const size_t k = fresh ? pools_.size() - 1 : random.Below(pools_.size());
+    Pool& pool = pools_[k];
+    const uint32_t number = static_cast<uint32_t>(k);
+    const bool alive = pool.users > 0;
+    switch (random.Below(10)) {
+      case 0:
+      case 1:
+      case 2:
+        if (!alive || pool.entered) return;
+        ++pool.users;
+        pool.entered = true;
+        return Other(EventKind::kPoolEnter, number);
+      case 3:
+      case 4:
+      case 5:
+        if (!pool.entered) return;
+        if (pool.captured) {
+          pool.captured = pool.entered = false;
+          captured_.erase(std::ranges::find(captured_, pool.stream));
+          return Other(EventKind::kCaptureEnd, number);
+        }
+        if (pool.users == 1 && !shape_.release_pools) return;
+        --pool.users;
+        pool.entered = false;
+        return Other(EventKind::kPoolLeave, number);
+      case 6:
+        if (pool.users <= (pool.entered ? 2 : 1) - (shape_.release_pools && !pool.kept && !pool.entered ? 1 : 0))
+          return;
+        --pool.users;
+        return Other(EventKind::kPoolRelease, number);
+      case 7:
+        if (captured_.empty()) Other(EventKind::kPoolEmpty, number);
+        return;
+      case 8:
+        if (random.Chance(0.3)) Other(EventKind::kPoolNoSplit, number);
+        if (random.Chance(0.1) && alive && !any_kept_ && !pool.captured) {
+          any_kept_ = pool.kept = true;
+          Other(EventKind::kPoolUseOnOom, number);
+        }
+        return;
+      default: {
+        if (!shape_.captures || !alive || pool.entered || pool.kept) return;
+        const int32_t stream = static_cast<int32_t>(random.Below(static_cast<uint64_t>(shape_.streams)));
+        if (stream == 0 || std::ranges::find(captured_, stream) != captured_.end()) return;
+        ++pool.users;
+        pool.entered = pool.captured = true;
+        pool.stream = stream;
+        captured_.push_back(stream);
+        return Other(EventKind::kCaptureBegin, number, stream);
+      }
+    }
+  }
+
+  bool capturing() const { return !captured_.empty(); }
   int64_t SizeOf(AllocationId id) const { return sizes_[id.index()]; }
 
   Tape Finish() {
@@ -85,6 +146,17 @@ class Maker {
   std::vector<size_t> place_;  // in live_, by allocation
   std::vector<int64_t> sizes_;
   int64_t live_bytes_ = 0;
+
+  struct Pool {
+    int users = 1;
+    bool entered = false;
+    bool captured = false;
+    bool kept = false;  // must not lose its last user
+    int32_t stream = 0;
+  };
+  std::vector<Pool> pools_;
+  std::vector<int32_t> captured_;
+  bool any_kept_ = false;
 };
 
 int64_t EdgeSize(Random& random, int64_t largest) {
@@ -155,7 +227,10 @@ Tape TrainingTape(const TapeShape& shape) {
   for (const int64_t bytes : parameters) maker.Alloc(bytes);
   bool first = true;
   while (!maker.full()) {
-    TrainingStep(maker, tokens, width, layers);
+    const int64_t now = shape.seed % 2 == 0
+                            ? tokens
+                            : std::max<int64_t>(16, tokens * static_cast<int64_t>(30 + maker.random.Below(90)) / 100);
+    TrainingStep(maker, now, width, layers);
     std::vector<AllocationId> gradients;
     for (const int64_t bytes : parameters) gradients.push_back(maker.Alloc(bytes));
     for (const int64_t bytes : parameters) {
@@ -181,6 +256,36 @@ Tape RandomTape(const TapeShape& shape) {
       maker.Alloc(maker.random.Chance(0.5) ? EdgeSize(maker.random, shape.largest.count())
                                            : LogUniformSize(maker.random, shape.largest.count()));
     }
+  }
+  return maker.Finish();
+}
+
+Tape NestedTape(const TapeShape& shape) {
+  Maker maker(shape);
+  std::vector<AllocationId> stack;
+  while (!maker.full()) {
+    const bool burst = maker.random.Chance(0.3);
+    const int64_t size = LogUniformSize(maker.random, shape.largest.count());
+    for (uint64_t deep = 1 + maker.random.Below(40); deep > 0 && maker.live_bytes() < shape.live.count(); --deep) {
+      stack.push_back(maker.Alloc(burst                      ? size
+                                  : maker.random.Chance(0.3) ? EdgeSize(maker.random, shape.largest.count())
+                                                             : LogUniformSize(maker.random, shape.largest.count())));
+    }
+    std::vector<AllocationId> survivors;
+    for (uint64_t back = 1 + maker.random.Below(stack.size()); back > 0; --back) {
+      if (maker.random.Chance(0.97)) {
+        maker.Free(stack.back());
+      } else {
+        survivors.push_back(stack.back());
+      }
+      stack.pop_back();
+    }
+    stack.insert(stack.begin(), survivors.begin(), survivors.end());
+    if (maker.random.Chance(0.02)) {
+      for (const AllocationId id : stack) maker.Free(id);
+      stack.clear();
+    }
+    if (stack.empty()) stack.push_back(maker.Alloc(512));
   }
   return maker.Finish();
 }

@@ -31,13 +31,17 @@ struct TapeShape {
   double record = 0.2;  // chance of a record_stream before a free, with several streams
   double empty = 0;     // of an empty_cache after an allocation
   double synchronize = 0;
-  double pools = 0;  // of a pool event
+  double pools = 0;           // of a pool event
+  bool release_pools = true;  // pools may lose their last user (not with expandable segments: PyTorch may crash)
+  bool captures = false;      // pool events include stream captures
 };
 
 // Parameters, then steps: saved activations, gradients, temporaries, an optimizer.
 Tape TrainingTape(const TapeShape& shape);
 // Sizes on and around every threshold of the caching allocator, freed in random order.
 Tape RandomTape(const TapeShape& shape);
+// Nested scopes: freed in the reverse order of allocation, with a few survivors; bursts of equal sizes.
+Tape NestedTape(const TapeShape& shape);
 
 // The tape of a text; the test ends if it is none.
 Tape TapeOf(std::string_view text);

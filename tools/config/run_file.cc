@@ -21,8 +21,9 @@ constexpr int64_t kMaxDimension = int64_t{1} << 40;  // products are checked as 
 
 // A field of transformers' configuration class, verbatim.
 Result<ConfigValue> ReadConfigValue(const DocumentNode& node, const std::string& path) {
+  if (node.kind == DocumentNode::Kind::kNull) return ConfigValue(std::monostate());
   if (node.kind != DocumentNode::Kind::kScalar) {
-    return InvalidInput(fmt::format("{}: {} has to be a number, a text, true or false", node.place, path));
+    return InvalidInput(fmt::format("{}: {} has to be a number, a text, true, false or null", node.place, path));
   }
   const std::string& text = node.text;
   if (node.quoted) return ConfigValue(text);

@@ -39,7 +39,8 @@ Allocated CachingAllocator::Allocate(AllocationId allocation, Bytes bytes, int32
 BlockId CachingAllocator::FindFree(Request& request) {
   if (limit_ && settings_.garbage_collection_threshold > 0) ++pools_[request.pool].lookups;
   FreeIndex& index = indices_[request.index];
-  BlockId block = index.LowerBound(blocks_.data(), request.size, std::numeric_limits<int64_t>::min());
+  const FreeIndex::Found found = index.BestFit(blocks_.data(), request.size);
+  BlockId block = found.block;
   if (block == kNone) return kNone;
   if (blocks_[block].expandable) {
     block = SkipForExpandable(request, index, block);
@@ -51,7 +52,11 @@ BlockId CachingAllocator::FindFree(Request& request) {
   } else if (static_cast<uint64_t>(size) >= static_cast<uint64_t>(request.size) + settings_.max_non_split_rounding) {
     return kNone;
   }
-  index.Erase(blocks_.data(), block);
+  if (block == found.block) {
+    index.Take(blocks_.data(), found);
+  } else {
+    index.Erase(blocks_.data(), block);
+  }
   return block;
 }
 
@@ -126,6 +131,12 @@ BlockId CachingAllocator::AllocateFromOtherPools(Request& request) {
       return kNone;
     }
     if (!pool.exists) continue;
+    if (std::ranges::any_of(scopes_, [&](const Scope& scope) { return scope.pool == id; })) {
+      Unsupported(
+          "a pool is asked when out of memory while a stream is captured into it: PyTorch says "
+          "\"beginAllocateToPool: already recording to mempool_id\"");
+      return kNone;
+    }
     Request other = request;
     other.pool = pools_[request.pool].small ? pool.small : pool.large;
     other.index = IndexFor(other.pool, request.stream);

@@ -209,4 +209,70 @@ class CachingAllocator final : public Allocator {
   std::string unsupported_;
 };
 
+// What every event goes through, here to be inlined.
+
+inline BlockId CachingAllocator::NewBlock() {
+  if (free_blocks_ == kNone) {
+    blocks_.emplace_back();
+    return static_cast<BlockId>(blocks_.size() - 1);
+  }
+  const BlockId block = free_blocks_;
+  free_blocks_ = blocks_[block].next;
+  blocks_[block].next = kNone;
+  return block;
+}
+
+inline void CachingAllocator::DeleteBlock(BlockId block) {
+  blocks_[block] = Block{};
+  blocks_[block].next = free_blocks_;
+  free_blocks_ = block;
+}
+
+inline void CachingAllocator::InsertFree(BlockId block) {
+  Block& b = blocks_[block];
+  FreeIndex& index = indices_[b.index];
+  b.age_base = pools_[index.pool()].lookups;
+  index.Insert(blocks_.data(), block);
+}
+
+inline void CachingAllocator::RaisePeak(Counter counter, PoolClass pool, int64_t by) {
+  Stat& all = stats_.arrays[kAll][counter];
+  all.current += by;
+  if (all.current > all.peak) {
+    all.peak = all.current;
+    peak_rose_ = true;
+  }
+  stats_.arrays[pool][counter].Increase(by);
+}
+
+// get_pool: the innermost scope that matches the stream decides (in older releases the outermost), else the default
+// pool.
+inline uint32_t CachingAllocator::PoolFor(bool small, int32_t stream) const {
+  uint32_t owner = 0;
+  for (const Scope& scope : scopes_) {
+    if (!scope.all_streams && scope.stream != stream) continue;
+    owner = scope.pool;
+    if (!profile_.last_scope_wins) break;
+  }
+  return small ? private_pools_[owner].small : private_pools_[owner].large;
+}
+
+inline uint32_t CachingAllocator::DenseStream(int32_t stream) {
+  if (stream == last_stream_) return last_dense_;
+  const auto [found, added] = dense_streams_.emplace(stream, static_cast<uint32_t>(dense_streams_.size()));
+  last_stream_ = stream;
+  last_dense_ = found->second;
+  return last_dense_;
+}
+
+inline IndexId CachingAllocator::IndexFor(uint32_t pool, int32_t stream) {
+  const uint32_t dense = DenseStream(stream);
+  std::vector<IndexId>& by_stream = pools_[pool].by_stream;
+  if (dense < by_stream.size() && by_stream[dense] != kNone) return by_stream[dense];
+  if (dense >= by_stream.size()) by_stream.resize(dense + 1, kNone);
+  by_stream[dense] = static_cast<IndexId>(indices_.size());
+  indices_.emplace_back(pool, stream);
+  return by_stream[dense];
+}
+
 }  // namespace tidemark::caching

@@ -12,36 +12,6 @@ void CachingAllocator::Unsupported(std::string why) {
   if (unsupported_.empty()) unsupported_ = std::move(why);
 }
 
-// get_pool: the innermost scope that matches the stream decides (in older releases the outermost), else the default
-// pool.
-uint32_t CachingAllocator::PoolFor(bool small, int32_t stream) const {
-  uint32_t owner = 0;
-  for (const Scope& scope : scopes_) {
-    if (!scope.all_streams && scope.stream != stream) continue;
-    owner = scope.pool;
-    if (!profile_.last_scope_wins) break;
-  }
-  return small ? private_pools_[owner].small : private_pools_[owner].large;
-}
-
-uint32_t CachingAllocator::DenseStream(int32_t stream) {
-  if (stream == last_stream_) return last_dense_;
-  const auto [found, added] = dense_streams_.emplace(stream, static_cast<uint32_t>(dense_streams_.size()));
-  last_stream_ = stream;
-  last_dense_ = found->second;
-  return last_dense_;
-}
-
-IndexId CachingAllocator::IndexFor(uint32_t pool, int32_t stream) {
-  const uint32_t dense = DenseStream(stream);
-  std::vector<IndexId>& by_stream = pools_[pool].by_stream;
-  if (dense < by_stream.size() && by_stream[dense] != kNone) return by_stream[dense];
-  if (dense >= by_stream.size()) by_stream.resize(dense + 1, kNone);
-  by_stream[dense] = static_cast<IndexId>(indices_.size());
-  indices_.emplace_back(pool, stream);
-  return by_stream[dense];
-}
-
 uint32_t CachingAllocator::NewPrivatePool(uint32_t number) {
   PrivatePool pool;
   pool.number = number;

@@ -74,23 +74,6 @@ Result<std::unique_ptr<Allocator>> CachingAllocator::Create(const AllocatorOptio
   return std::unique_ptr<Allocator>(std::move(allocator));
 }
 
-BlockId CachingAllocator::NewBlock() {
-  if (free_blocks_ == kNone) {
-    blocks_.emplace_back();
-    return static_cast<BlockId>(blocks_.size() - 1);
-  }
-  const BlockId block = free_blocks_;
-  free_blocks_ = blocks_[block].next;
-  blocks_[block].next = kNone;
-  return block;
-}
-
-void CachingAllocator::DeleteBlock(BlockId block) {
-  blocks_[block] = Block{};
-  blocks_[block].next = free_blocks_;
-  free_blocks_ = block;
-}
-
 // A segment that is one block, neither free nor handed out yet.
 SegmentId CachingAllocator::NewSegment(int64_t size, const Request& request, bool expandable) {
   SegmentId id = static_cast<SegmentId>(segments_.size());
@@ -130,23 +113,6 @@ SegmentId CachingAllocator::NewSegment(int64_t size, const Request& request, boo
   b.expandable = expandable;
   b.small = pools_[request.pool].small;
   return id;
-}
-
-void CachingAllocator::InsertFree(BlockId block) {
-  Block& b = blocks_[block];
-  FreeIndex& index = indices_[b.index];
-  b.age_base = pools_[index.pool()].lookups;
-  index.Insert(blocks_.data(), block);
-}
-
-void CachingAllocator::RaisePeak(Counter counter, PoolClass pool, int64_t by) {
-  Stat& all = stats_.arrays[kAll][counter];
-  all.current += by;
-  if (all.current > all.peak) {
-    all.peak = all.current;
-    peak_rose_ = true;
-  }
-  stats_.arrays[pool][counter].Increase(by);
 }
 
 void CachingAllocator::ResetPeak() {

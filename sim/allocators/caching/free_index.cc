@@ -111,9 +111,38 @@ void FreeIndex::Erase(Block* blocks, BlockId block) {
     Block& at = blocks[*link];
     link = Before(at, b.size, b.position) ? &at.right : &at.left;
   }
+  Unlink(blocks, link, bin);
+}
+
+void FreeIndex::Unlink(Block* blocks, BlockId* link, size_t bin) {
+  const Block& b = blocks[*link];
   Merge(blocks, b.left, b.right, link);
   if (roots_[bin] == kNone) filled_[bin / 64] &= ~(uint64_t{1} << (bin % 64));
 }
+
+FreeIndex::Found FreeIndex::BestFit(Block* blocks, int64_t size) {
+  Found found;
+  found.bin = BinOf(size);
+  for (BlockId* link = &roots_[found.bin]; *link != kNone;) {
+    Block& at = blocks[*link];
+    if (at.size < size) {
+      link = &at.right;
+    } else {
+      found.link = link;
+      link = &at.left;
+    }
+  }
+  if (found.link == nullptr) {
+    found.bin = NextBin(found.bin + 1);
+    if (found.bin == kBins) return found;
+    found.link = &roots_[found.bin];
+    while (blocks[*found.link].left != kNone) found.link = &blocks[*found.link].left;
+  }
+  found.block = *found.link;
+  return found;
+}
+
+void FreeIndex::Take(Block* blocks, const Found& found) { Unlink(blocks, found.link, found.bin); }
 
 BlockId FreeIndex::LowerBound(const Block* blocks, int64_t size, int64_t position) const {
   const size_t bin = BinOf(size);

@@ -27,6 +27,15 @@ class FreeIndex {
   void Erase(Block* blocks, BlockId block);
   // The first block with (size, position) >= the given one, or kNone.
   BlockId LowerBound(const Block* blocks, int64_t size, int64_t position) const;
+  // The same from (size, the lowest position) on, kept at hand so that Take costs no second search. Block kNone: none.
+  struct Found {
+    BlockId block = kNone;
+    BlockId* link = nullptr;
+    size_t bin = 0;
+  };
+  Found BestFit(Block* blocks, int64_t size);
+  // Removes what BestFit found. REQUIRES: nothing has changed since.
+  void Take(Block* blocks, const Found& found);
   // The block after and before one that is in the index, or kNone.
   BlockId Next(const Block* blocks, BlockId block) const;
   BlockId Previous(const Block* blocks, int64_t size, int64_t position) const;  // the last one < (size, position)
@@ -38,6 +47,7 @@ class FreeIndex {
  private:
   static constexpr size_t kBins = 52 * 16;
   static size_t BinOf(int64_t size);
+  void Unlink(Block* blocks, BlockId* link, size_t bin);
   size_t NextBin(size_t from) const;      // the first that isn't empty, from `from` on; kBins: none
   size_t PreviousBin(size_t from) const;  // the last that isn't empty, before `from`; kBins: none
 

@@ -1,0 +1,31 @@
+// The attention functions that transformers' decoders choose from by attn_implementation: scaled_dot_product_attention,
+// and the one written out. They borrow names of the caller: queries [B, H, T, D], keys and values [B, K, T, D].
+#pragma once
+
+#include "graph/tracer.h"
+
+namespace tidemark::transformers {
+
+struct AttentionCall {
+  double scaling = 1;
+  double dropout = 0;  // of this call: 0 in evaluation
+  bool causal = true;  // where no mask is given
+};
+
+struct AttentionResult {
+  Tensor weights;  // attention written out; the caller keeps them
+  Tensor output;   // [B, T, H, D], contiguous
+};
+
+// Each of the K heads H / K times.
+Tensor RepeatKeyValue(const Tensor& heads, int64_t times);
+
+// integrations/sdpa_attention.py. `mask` may be undefined.
+AttentionResult SdpaAttention(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& mask,
+                              const AttentionCall& call);
+
+// eager_attention_forward of the Llama kind: softmax in fp32, then the queries' dtype again.
+AttentionResult EagerAttention(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& mask,
+                               const AttentionCall& call);
+
+}  // namespace tidemark::transformers

@@ -1,0 +1,216 @@
+#include "tools/formats/report_json.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "tools/config/words.h"
+
+namespace tidemark {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// Of a number that may not be there.
+Json OrNull(int64_t value) { return value < 0 ? Json(nullptr) : Json(value); }
+
+Json MomentJson(const Moment& at) {
+  Json json = {{"step", OrNull(at.step)}, {"micro_step", OrNull(at.micro_step)}, {"phase", at.phase}, {"op", at.op}};
+  json["event"] = at.event;
+  if (at.batch >= 0) json["batch"] = at.batch;
+  return json;
+}
+
+Json PeakJson(const Report& report) {
+  return {{"requested_bytes", report.requested_peak.count()},
+          {"allocated_bytes", report.allocated_peak.count()},
+          {"active_bytes", report.active_peak.count()},
+          {"reserved_bytes", report.reserved_peak.count()},
+          {"process_bytes", report.process_peak.value.count()},
+          {"at", MomentJson(report.at)},
+          {"process_bytes_low", (report.process_peak.value - report.process_peak.below).count()},
+          {"process_bytes_high", (report.process_peak.value + report.process_peak.above).count()}};
+}
+
+Json FailureJson(const Report& report) {
+  if (!report.out_of_memory) return nullptr;
+  const OutOfMemoryReport& failure = *report.out_of_memory;
+  return {{"message", failure.message},
+          {"tensor", failure.tensor},
+          {"op", failure.op},
+          {"requested_bytes", failure.requested.count()},
+          {"at", MomentJson(failure.at)}};
+}
+
+Json LargestJson(const Report& report) {
+  Json list = Json::array();
+  for (const TensorReport& tensor : report.largest) {
+    list.push_back({{"tensor", tensor.tensor},
+                    {"op", tensor.op},
+                    {"dtype", tensor.dtype.empty() ? Json(nullptr) : Json(tensor.dtype)},
+                    {"shape", tensor.dtype.empty() ? Json(nullptr) : Json(tensor.shape)},
+                    {"bytes", tensor.bytes.count()},
+                    {"why", tensor.why},
+                    {"category", tensor.category}});
+  }
+  return list;
+}
+
+Json FragmentationJson(const FragmentationReport& measured) {
+  return {{"at_event", measured.event},
+          {"rounding_bytes", measured.rounding.count()},
+          {"cached_free_bytes", measured.cached_free.count()},
+          {"largest_free_bytes", measured.largest_free.count()},
+          {"free_whole_segments_bytes", measured.free_whole_segments.count()},
+          {"inactive_split_bytes", measured.inactive_split.count()},
+          {"free_blocks", measured.free_blocks},
+          {"pinned_segments", measured.pinned_segments}};
+}
+
+Json TimeJson(const Report& report) {
+  if (!report.time) {
+    return {{"step_us", nullptr}, {"forward_us", nullptr}, {"backward_us", nullptr}, {"optimizer_us", nullptr}};
+  }
+  return {{"step_us", report.time->step_us},
+          {"forward_us", report.time->forward_us},
+          {"backward_us", report.time->backward_us},
+          {"optimizer_us", report.time->optimizer_us}};
+}
+
+Json PhasesJson(const Report& report) {
+  Json list = Json::array();
+  for (const PhasePeak& phase : report.phases) {
+    Json entry = {
+        {"phase", phase.at.phase}, {"step", OrNull(phase.at.step)}, {"micro_step", OrNull(phase.at.micro_step)}};
+    if (phase.at.batch >= 0) entry["batch"] = phase.at.batch;
+    entry["requested_bytes"] = phase.requested.count();
+    entry["allocated_bytes"] = phase.allocated.count();
+    entry["active_bytes"] = phase.active.count();
+    entry["reserved_bytes"] = phase.reserved.count();
+    entry["reserved_added_bytes"] = (phase.reserved_after - phase.reserved_before).count();
+    list.push_back(std::move(entry));
+  }
+  return list;
+}
+
+std::string SizeText(Bytes bytes) {
+  return bytes % kMiB == Bytes(0) ? fmt::format("{}MiB", bytes.count() / kMiB.count())
+                                  : fmt::format("{}B", bytes.count());
+}
+
+// As a run file writes it, so that a report's config is one.
+Json DeviceJson(const DeviceSpec& device) {
+  return {{"name", device.name},
+          {"memory", SizeText(device.memory)},
+          {"compute_capability", fmt::format("{}.{}", device.compute_capability / 10, device.compute_capability % 10)},
+          {"multiprocessors", device.multiprocessors},
+          {"threads_per_multiprocessor", device.threads_per_multiprocessor},
+          {"overhead",
+           {{"value", SizeText(device.overhead.value)},
+            {"below", SizeText(device.overhead.below)},
+            {"above", SizeText(device.overhead.above)}}},
+          {"memory_bandwidth", device.memory_bandwidth},
+          {"peak_flops_fp32", device.peak_flops_fp32},
+          {"peak_flops_tf32", device.peak_flops_tf32},
+          {"peak_flops_half", device.peak_flops_half}};
+}
+
+Json ModelJson(const ModelConfig& m) {
+  Json further = Json::object();
+  for (const ConfigField& field : m.config)
+    std::visit([&](const auto& value) { further[field.key] = value; }, field.value);
+  return {{"family", WordOf(kFamilyWords, m.family)},
+          {"implementation", WordOf(kImplementationWords, m.implementation)},
+          {"layers", m.layers},
+          {"hidden", m.hidden},
+          {"heads", m.heads},
+          {"kv_heads", m.kv_heads},
+          {"head_dim", m.head_dim},
+          {"ffn", m.ffn},
+          {"vocab", m.vocab},
+          {"context", m.context},
+          {"bias", m.bias},
+          {"tied_embeddings", m.tied_embeddings},
+          {"dropout", m.dropout},
+          {"use_cache", m.use_cache},
+          {"config", further}};
+}
+
+Json TrainingJson(const TrainingConfig& t) {
+  Json optimizer = {{"name", WordOf(kOptimizerWords, t.optimizer.kind)},
+                    {"implementation", WordOf(kOptimizerImplementationWords, t.optimizer.implementation)}};
+  if (t.optimizer.momentum != 0) optimizer["momentum"] = t.optimizer.momentum;
+  if (t.optimizer.weight_decay) optimizer["weight_decay"] = *t.optimizer.weight_decay;
+  Json compile = t.compile == CompileMode::kFirstRun ? Json("first-run") : Json(t.compile == CompileMode::kOn);
+  Json evaluation = nullptr;
+  if (t.evaluation) evaluation = {{"every", t.evaluation->every}, {"batches", t.evaluation->batches}};
+  return {{"micro_batch", t.micro_batch},
+          {"sequence", t.sequence.size() == 1 ? Json(t.sequence[0]) : Json(t.sequence)},
+          {"gradient_accumulation", t.gradient_accumulation},
+          {"precision", WordOf(kPrecisionWords, t.precision)},
+          {"attention", WordOf(kAttentionWords, t.attention)},
+          {"optimizer", optimizer},
+          {"grad_clip", t.grad_clip},
+          {"compile", compile},
+          {"steps", t.steps},
+          {"evaluation", evaluation},
+          {"loop", WordOf(kLoopWords, t.loop)}};
+}
+
+Json ConfigJson(const Report& report) {
+  if (report.run) {
+    const RunConfig& run = *report.run;
+    Json passes = Json::array();
+    if (run.recompute) passes.push_back({{"recompute", {{"policy", "full"}, {"reentrant", run.recompute->reentrant}}}});
+    return {{"framework", run.framework},
+            {"model", ModelJson(run.model)},
+            {"training", TrainingJson(run.training)},
+            {"device", DeviceJson(run.device)},
+            {"allocator", {{"backend", run.allocator.backend}, {"conf", run.allocator.conf}}},
+            {"passes", passes}};
+  }
+  const AllocatorOptions& allocator = report.allocator;
+  return {{"framework", allocator.framework},
+          {"allocator", {{"backend", allocator.backend}, {"conf", allocator.conf}}},
+          {"memory_bytes", allocator.device_memory.count()},
+          {"fraction", allocator.fraction ? Json(*allocator.fraction) : Json(nullptr)},
+          {"events", allocator.events == EventTiming::kAtOnce ? "at-once" : "lazy"},
+          {"addresses", allocator.addresses == AddressOrder::kRising ? "rising" : "falling"}};
+}
+
+}  // namespace
+
+std::string ReportJson(const Report& report) {
+  Json json;
+  json["schema"] = "tidemark.report/1";
+  json["fits"] = report.fits;
+  json["peak"] = PeakJson(report);
+  json["out_of_memory"] = FailureJson(report);
+  json["breakdown_at_peak"] = Json::array();
+  for (const CategoryBytes& entry : report.breakdown) {
+    json["breakdown_at_peak"].push_back({{"category", entry.category}, {"bytes", entry.bytes.count()}});
+  }
+  json["largest_at_peak"] = LargestJson(report);
+  json["statistics"] = Json::object();
+  for (const Statistic& statistic : report.statistics) json["statistics"][statistic.key] = statistic.value;
+  json["fragmentation"] = FragmentationJson(report.fragmentation);
+  json["overheads"] = {{"cuda_context_bytes", report.context.value.count()},
+                       {"cublas_workspace_bytes", report.cublas_workspace.count()}};
+  json["lower_bounds"] = {{"live_bytes", report.live_lower_bound.count()},
+                          {"best_static_bytes", report.static_lower_bound.count()}};
+  json["time"] = TimeJson(report);
+  json["counts"] = {{"ops", report.counts.ops},
+                    {"tensors", report.counts.tensors},
+                    {"events", report.counts.events},
+                    {"parameters", report.counts.parameters}};
+  json["config"] = ConfigJson(report);
+  json["phases"] = PhasesJson(report);
+  if (report.without_evaluation) {
+    json["without_evaluation"] = {{"allocated_bytes", report.without_evaluation->allocated.count()},
+                                  {"reserved_bytes", report.without_evaluation->reserved.count()}};
+  }
+  if (report.addresses) json["addresses"] = *report.addresses;
+  return json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace tidemark

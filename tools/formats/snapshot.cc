@@ -1,0 +1,313 @@
+#include "tools/formats/snapshot.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <unordered_map>
+
+#include "tools/formats/json_tree.h"
+#include "tools/formats/pickle.h"
+
+namespace tidemark {
+namespace {
+
+constexpr std::pair<std::string_view, TraceAction> kActions[] = {
+    {"alloc", TraceAction::kAlloc},
+    {"free_requested", TraceAction::kFreeRequested},
+    {"free_completed", TraceAction::kFreeCompleted},
+    {"segment_alloc", TraceAction::kSegmentAlloc},
+    {"segment_free", TraceAction::kSegmentFree},
+    {"segment_map", TraceAction::kSegmentMap},
+    {"segment_unmap", TraceAction::kSegmentUnmap},
+    {"oom", TraceAction::kOutOfMemory},
+};
+
+struct Frame {
+  std::string_view name;
+  std::string_view file;
+  int64_t line = 0;
+};
+
+// What a record was reduced to: its number carries its kind.
+enum class RecordKind : int64_t { kEntry, kFrame, kBlock };
+constexpr int64_t kKinds = 3;
+
+// An entry or block before its stack is known as a text: the list of frames stands for it.
+struct RawEntry {
+  TraceEntry entry;
+  Value frames;
+};
+struct RawBlock {
+  SnapshotBlock block;
+  Value frames;
+};
+
+// Takes over the three kinds of record of which a snapshot has many: trace entries, blocks and frames.
+class RecordReducer : public DictReducer {
+ public:
+  std::optional<int64_t> Reduce(const ObjectTree& tree, std::span<const Value> items) override {
+    fields_.clear();
+    for (size_t i = 0; i + 1 < items.size(); i += 2) {
+      if (const std::optional<std::string_view> key = tree.String(items[i])) fields_.emplace_back(*key, items[i + 1]);
+    }
+    if (const Value* action = Field("action")) return ReduceEntry(tree, *action);
+    if (const Value* name = Field("name"); name != nullptr && Field("filename") != nullptr)
+      return ReduceFrame(tree, *name);
+    if (const Value* state = Field("state"); state != nullptr && Field("size") != nullptr)
+      return ReduceBlock(tree, *state);
+    return std::nullopt;
+  }
+
+  std::vector<RawEntry> entries;
+  std::vector<Frame> frames;
+  std::vector<RawBlock> blocks;
+
+ private:
+  const Value* Field(std::string_view key) const {
+    const auto found = std::ranges::find(fields_, key, &std::pair<std::string_view, Value>::first);
+    return found == fields_.end() ? nullptr : &found->second;
+  }
+  int64_t Int(const ObjectTree& tree, std::string_view key, int64_t fallback = 0) const {
+    const Value* value = Field(key);
+    return value == nullptr ? fallback : tree.Int(*value).value_or(fallback);
+  }
+  static int64_t Number(size_t count, RecordKind kind) {
+    return static_cast<int64_t>(count - 1) * kKinds + static_cast<int64_t>(kind);
+  }
+
+  std::optional<int64_t> ReduceEntry(const ObjectTree& tree, Value action) {
+    const std::optional<std::string_view> word = tree.String(action);
+    const bool has_size = Field("size") != nullptr && (Field("addr") != nullptr || Field("device_free") != nullptr);
+    if (!word || !has_size) return std::nullopt;
+    RawEntry raw;
+    const auto known = std::ranges::find(kActions, *word, &std::pair<std::string_view, TraceAction>::first);
+    if (known != std::end(kActions)) raw.entry.action = known->second;
+    raw.entry.address = Int(tree, "addr");
+    raw.entry.size = Int(tree, "size");
+    raw.entry.stream = Int(tree, "stream");
+    raw.entry.time_us = Int(tree, "time_us");
+    if (const Value* pool = Field("pool_id")) {
+      raw.entry.private_pool = std::ranges::any_of(tree.Items(*pool), [&](Value v) { return tree.Int(v) != 0; });
+    }
+    if (const Value* list = Field("frames")) raw.frames = *list;
+    entries.push_back(raw);
+    return Number(entries.size(), RecordKind::kEntry);
+  }
+
+  std::optional<int64_t> ReduceFrame(const ObjectTree& tree, Value name) {
+    const std::optional<std::string_view> function = tree.String(name);
+    const std::optional<std::string_view> file = tree.String(*Field("filename"));
+    if (!function || !file) return std::nullopt;
+    frames.push_back({*function, *file, Int(tree, "line")});
+    return Number(frames.size(), RecordKind::kFrame);
+  }
+
+  std::optional<int64_t> ReduceBlock(const ObjectTree& tree, Value state) {
+    const std::optional<std::string_view> word = tree.String(state);
+    if (!word) return std::nullopt;
+    RawBlock raw;
+    raw.block.size = Bytes(Int(tree, "size"));
+    raw.block.state = *word == "active_allocated"   ? SnapshotBlockState::kAllocated
+                      : word->starts_with("active") ? SnapshotBlockState::kPendingFree
+                                                    : SnapshotBlockState::kInactive;
+    const bool active = raw.block.state != SnapshotBlockState::kInactive;
+    // Before 2.1 blocks have no requested_size: what they hold counts as requested.
+    if (active) raw.block.requested = Bytes(Int(tree, "requested_size", raw.block.size.count()));
+    if (const Value* list = Field("frames")) raw.frames = *list;
+    blocks.push_back(raw);
+    return Number(blocks.size(), RecordKind::kBlock);
+  }
+
+  std::vector<std::pair<std::string_view, Value>> fields_;  // of the dict at hand
+};
+
+std::string_view Basename(std::string_view path) { return path.substr(path.rfind('/') + 1); }
+
+// "add_Tensor" of "at::_ops::add_Tensor::call(…)"; empty for other functions.
+std::string_view OpOf(std::string_view function) {
+  constexpr std::string_view kPrefix = "at::_ops::";
+  if (!function.starts_with(kPrefix)) return "";
+  function.remove_prefix(kPrefix.size());
+  return function.substr(0, function.find("::"));
+}
+
+class SnapshotReader {
+ public:
+  SnapshotReader(const std::string& name, const ObjectTree& tree, const RecordReducer& records)
+      : name_(name), tree_(tree), records_(records) {
+    snapshot_.stacks.emplace_back();
+  }
+
+  Result<Snapshot> Run(Value root) {
+    const Value segments = tree_.Find(root, "segments");
+    const Value traces = tree_.Find(root, "device_traces");
+    // Before 1.13 a snapshot was the list of segments alone.
+    const bool legacy = tree_.kind(root) == ValueKind::kList;
+    if (!legacy && tree_.kind(segments) != ValueKind::kList) {
+      return Wrong("not a memory snapshot: it has no list of segments");
+    }
+    PickDevice(traces, legacy ? root : segments);
+    for (const Value segment : tree_.Items(legacy ? root : segments)) {
+      if (tree_.kind(segment) != ValueKind::kDict) return Wrong("not a memory snapshot: a segment isn't a dict");
+      if (Int(segment, "device", snapshot_.device) == snapshot_.device) RETURN_IF_ERROR(ReadSegment(segment));
+    }
+    std::ranges::sort(snapshot_.segments, {}, &SnapshotSegment::address);
+    RETURN_IF_ERROR(CheckOverlap());
+    RETURN_IF_ERROR(ReadTrace(traces));
+    const Value settings = tree_.Find(root, "allocator_settings");
+    if (const auto conf = tree_.String(tree_.Find(settings, "PYTORCH_CUDA_ALLOC_CONF"))) snapshot_.conf = *conf;
+    return std::move(snapshot_);
+  }
+
+ private:
+  Error Wrong(std::string_view what) const { return InvalidInput(fmt::format("{}: {}", name_, what)); }
+
+  int64_t Int(Value dict, std::string_view key, int64_t fallback) const {
+    return tree_.Int(tree_.Find(dict, key)).value_or(fallback);
+  }
+
+  // The device with the longest trace, or where none has one, of the first segment.
+  void PickDevice(Value traces, Value segments) {
+    const std::span<const Value> lists = tree_.Items(traces);
+    size_t longest = 0;
+    size_t used = 0;
+    for (size_t device = 0; device < lists.size(); ++device) {
+      const size_t size = tree_.Items(lists[device]).size();
+      used += size != 0 ? 1 : 0;
+      if (size > longest) {
+        longest = size;
+        snapshot_.device = static_cast<int>(device);
+      }
+    }
+    if (longest == 0 && !tree_.Items(segments).empty()) {
+      snapshot_.device = static_cast<int>(Int(tree_.Items(segments)[0], "device", 0));
+    }
+    if (used > 1) {
+      snapshot_.notes.push_back(fmt::format("{} devices have a trace; device {} is shown", used, snapshot_.device));
+    }
+  }
+
+  template <typename Record>
+  const Record* Find(const std::vector<Record>& records, Value value, RecordKind kind) const {
+    const std::optional<int64_t> number = tree_.Reduced(value);
+    if (!number || *number % kKinds != static_cast<int64_t>(kind)) return nullptr;
+    return &records[static_cast<size_t>(*number / kKinds)];
+  }
+
+  Status ReadSegment(Value dict) {
+    SnapshotSegment segment;
+    segment.address = Int(dict, "address", -1);
+    segment.size = Bytes(Int(dict, "total_size", -1));
+    segment.stream = Int(dict, "stream", 0);
+    segment.large = tree_.String(tree_.Find(dict, "segment_type")) != "small";
+    segment.expandable = tree_.Bool(tree_.Find(dict, "is_expandable")).value_or(false);
+    const std::span<const Value> pool = tree_.Items(tree_.Find(dict, "segment_pool_id"));
+    segment.private_pool = std::ranges::any_of(pool, [&](Value v) { return tree_.Int(v) != 0; });
+    constexpr int64_t kHighest = int64_t{1} << 62;
+    if (segment.address < 0 || segment.size < Bytes(0) || segment.address > kHighest ||
+        segment.size > Bytes(kHighest)) {
+      return Wrong("not a memory snapshot: a segment lacks its address or total_size");
+    }
+    Bytes total;
+    for (const Value value : tree_.Items(tree_.Find(dict, "blocks"))) {
+      const RawBlock* raw = Find(records_.blocks, value, RecordKind::kBlock);
+      const bool good = raw != nullptr && raw->block.size > Bytes(0) && raw->block.size <= segment.size - total;
+      if (!good) return Wrong(fmt::format("the blocks of segment {:#x} don't fit into it", segment.address));
+      total += raw->block.size;
+      segment.blocks.push_back(raw->block);
+      segment.blocks.back().stack = StackOf(raw->frames);
+    }
+    // PyTorch's blocks tile their segment; other writers leave free memory out at the end.
+    if (total < segment.size) segment.blocks.push_back({.size = segment.size - total, .requested = Bytes(0)});
+    snapshot_.segments.push_back(std::move(segment));
+    return {};
+  }
+
+  Status CheckOverlap() const {
+    for (size_t i = 1; i < snapshot_.segments.size(); ++i) {
+      const SnapshotSegment& before = snapshot_.segments[i - 1];
+      if (before.address + before.size.count() > snapshot_.segments[i].address) {
+        return Wrong(fmt::format("segments {:#x} and {:#x} overlap", before.address, snapshot_.segments[i].address));
+      }
+    }
+    return {};
+  }
+
+  Status ReadTrace(Value traces) {
+    const std::span<const Value> lists = tree_.Items(traces);
+    if (lists.size() <= static_cast<size_t>(snapshot_.device)) return {};
+    const std::span<const Value> entries = tree_.Items(lists[static_cast<size_t>(snapshot_.device)]);
+    snapshot_.trace.reserve(entries.size());
+    for (const Value value : entries) {
+      const RawEntry* raw = Find(records_.entries, value, RecordKind::kEntry);
+      if (raw == nullptr) return Wrong("not a memory snapshot: a trace entry lacks action, addr or size");
+      snapshot_.trace.push_back(raw->entry);
+      if (raw->entry.action == TraceAction::kAlloc) snapshot_.trace.back().stack = StackOf(raw->frames);
+    }
+    return {};
+  }
+
+  uint32_t StackOf(Value frames) {
+    const auto [known, added] = stack_of_list_.try_emplace(frames.bits, 0);
+    if (added) known->second = Intern(Describe(frames));
+    return known->second;
+  }
+
+  uint32_t Intern(std::string text) {
+    if (text.empty()) return 0;
+    const auto [known, added] = stack_of_text_.try_emplace(text, static_cast<uint32_t>(snapshot_.stacks.size()));
+    if (added) snapshot_.stacks.push_back(std::move(text));
+    return known->second;
+  }
+
+  // The innermost ATen op and the innermost line of Python outside PyTorch; of paths the last component alone, since
+  // they carry people's names.
+  std::string Describe(Value list) const {
+    std::string op;
+    std::string site;
+    for (const Value value : tree_.Items(list)) {
+      const Frame* frame = Find(records_.frames, value, RecordKind::kFrame);
+      if (frame == nullptr) continue;
+      if (op.empty() && !OpOf(frame->name).empty()) op = fmt::format("aten::{}", OpOf(frame->name));
+      const bool python =
+          frame->file.ends_with(".py") && frame->file.find("/site-packages/torch/") == std::string_view::npos;
+      if (site.empty() && python) site = fmt::format("{} ({}:{})", frame->name, Basename(frame->file), frame->line);
+    }
+    if (op.empty() || site.empty()) return op + site;
+    return op + " @ " + site;
+  }
+
+  const std::string& name_;
+  const ObjectTree& tree_;
+  const RecordReducer& records_;
+  Snapshot snapshot_;
+  std::unordered_map<uint64_t, uint32_t> stack_of_list_;
+  std::unordered_map<std::string, uint32_t> stack_of_text_;
+};
+
+}  // namespace
+
+bool LooksLikePickle(std::string_view beginning) {
+  // Protocol 2 and later begin with PROTO; 0 and 1 with a mark, an empty dict or an empty list.
+  if (beginning.starts_with('\x80')) return true;
+  return beginning.starts_with("(d") || beginning.starts_with("(l") || beginning.starts_with("}q") ||
+         beginning.starts_with("]q");
+}
+
+bool LooksLikeJson(std::string_view beginning) {
+  const size_t first = beginning.find_first_not_of(" \t\r\n");
+  if (first == std::string_view::npos || LooksLikePickle(beginning)) return false;
+  return beginning[first] == '{' || beginning[first] == '[';
+}
+
+Result<Snapshot> ReadSnapshot(ByteSource& source, const std::string& name) {
+  RecordReducer records;
+  const bool json = LooksLikeJson(source.Peek(ByteSource::kMaxView));
+  Result<Unpickled> data = json ? ReadJsonTree(source, name, &records) : ReadPickle(source, name, &records);
+  if (!data.ok()) return data.error();
+  return SnapshotReader(name, data->tree, records).Run(data->root);
+}
+
+}  // namespace tidemark

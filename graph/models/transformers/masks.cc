@@ -19,8 +19,9 @@ void FindPackedSequences(const Tensor& position_ids) {
   }
   packed = Unary(OpKind::kCumsum, Compare(Comparison::kNotEqual, difference, 1), DType::kInt64);
   const int64_t last = packed.size(1) - 1;
+  const ViewOp select = {OpKind::kSelect, {.integer = {1, last}}};
   const Tensor in_one =
-      Compare(Comparison::kEqual, tracer.View(packed, {packed.size(0)}, {packed.strides()[0]}, last), 0);
+      Compare(Comparison::kEqual, tracer.View(packed, select, {packed.size(0)}, {packed.strides()[0]}, last), 0);
   const Tensor all = tracer.Emit(OpKind::kAll, {&in_one}, Contiguous(DType::kBool, {}));
 }
 

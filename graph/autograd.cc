@@ -29,7 +29,6 @@ void AccumulateGrad(Node& node, Gradients& in, Gradients&) {
     tracer.EmitInPlace(OpKind::kAdd, {&variable.grad, &gradient}, {&variable.grad}, {.number = 1});
     return;
   }
-  const Tensor owner = Tensor();
   bool same_strides = true;
   for (int i = 0; i < variable.sizes.size(); ++i) {
     same_strides = same_strides && (variable.sizes[i] == 1 || variable.strides[i] == gradient.strides()[i]);
@@ -41,17 +40,34 @@ void AccumulateGrad(Node& node, Gradients& in, Gradients&) {
         tracer.Emit(OpKind::kClone, {&gradient}, {gradient.dtype(), {variable.sizes, variable.strides}});
     variable.grad = Tensor(copy, HolderKind::kGradient);
   }
+  if (node.leaf.defined()) return;
   tracer.SetRole(variable.grad, Role::kGradient);
   tracer.SetName(variable.grad, tracer.graph().storages[variable.storage].name);
 }
 
 constexpr NodeType kAccumulateGrad = {"AccumulateGrad", &AccumulateGrad};
 
+NodeRef NewAccumulator(TensorImpl& variable) {
+  NodeRef node(variable.tracer->NewNode());
+  node->type = &kAccumulateGrad;
+  node->scope = variable.tracer->scope;
+  node->sequence_number = kLast;
+  node->variable = &variable;
+  node->expected[0] = {variable.dtype, variable.sizes};
+  node->slot_count = 1;
+  return node;
+}
+
 Edge GradientEdge(const Tensor& t) {
   if (!t.defined() || !t.requires_grad()) return {};
   TensorImpl& impl = *t.impl();
   if (impl.grad_fn) return {impl.grad_fn, impl.output_number};
-  return {impl.accumulator, 0};
+  if (impl.accumulator) return {impl.accumulator, 0};
+  if (impl.leaf_node != nullptr) return {NodeRef(impl.leaf_node), 0};
+  NodeRef node = NewAccumulator(impl);
+  node->leaf = Tensor(t, HolderKind::kSaved, kAccumulateGrad.name);
+  impl.leaf_node = node.get();
+  return {std::move(node), 0};
 }
 
 // One backward pass: the buffered gradients and the ready nodes.
@@ -259,16 +275,10 @@ void Backward(const Tensor& root, Operand gradient) {
 
 void MakeParameter(const Tensor& t) {
   TensorImpl& impl = *t.impl();
-  Tracer& tracer = *impl.tracer;
-  NodeRef node(tracer.NewNode());
-  node->type = &kAccumulateGrad;
-  node->scope = tracer.scope;
-  node->sequence_number = kLast;
-  node->variable = &impl;
-  node->expected[0] = {impl.dtype, impl.sizes};
-  node->slot_count = 1;
   impl.requires_grad = true;
-  impl.accumulator = std::move(node);
+  impl.accumulator = NewAccumulator(impl);
 }
+
+void RequireGrad(const Tensor& t) { t.impl()->requires_grad = true; }
 
 }  // namespace tidemark

@@ -67,6 +67,7 @@ struct Node {
   std::array<Expected, kMaxSlots> expected;  // by slot: the forward result that the gradient belongs to
   NodeData data;
   TensorImpl* variable = nullptr;   // of AccumulateGrad
+  Tensor leaf;                      // of AccumulateGrad: the variable, where it isn't a parameter
   std::shared_ptr<void> extension;  // what a node beyond saved tensors holds (a reentrant checkpoint's function)
 
   bool Wants(int edge) const { return edge < edge_count && static_cast<bool>(edges[static_cast<size_t>(edge)].node); }
@@ -90,7 +91,9 @@ void Backward(const Tensor& root, Operand gradient);
 // The same from several roots.
 void Backward(Tracer& tracer, std::span<const Tensor> roots, std::span<Tensor> gradients);
 
-// A leaf that requires grad.
+// A leaf that requires grad and lives to the end of the program.
 void MakeParameter(const Tensor& t);
+// tensor.requires_grad = True: a leaf that lives as long as its handles and the nodes that lead to it.
+void RequireGrad(const Tensor& t);
 
 }  // namespace tidemark

@@ -1,5 +1,6 @@
 #include "graph/checkpoint.h"
 
+#include <algorithm>
 #include <optional>
 
 #include "graph/autocast.h"
@@ -11,16 +12,20 @@ namespace {
 
 struct StopRecomputation {};
 
-// Runs a region again in backward, under the conditions of its forward.
+// Runs a region again in backward, under the conditions of its forward and with its random numbers.
 class ForwardAgain {
  public:
-  ForwardAgain(Tracer& tracer, const Autocast& autocast)
+  ForwardAgain(Tracer& tracer, const Autocast& autocast, int64_t first_random)
       : tracer_(tracer),
         grad_mode_(tracer, true),
         scope_(tracer, tracer.scope),
         role_(std::exchange(tracer.result_role, Role::kActivation)),
+        random_(std::exchange(tracer.next_random, first_random)),
         autocast_(tracer, autocast.enabled, autocast.dtype) {}
-  ~ForwardAgain() { tracer_.result_role = role_; }
+  ~ForwardAgain() {
+    tracer_.result_role = role_;
+    tracer_.next_random = random_;
+  }
   ForwardAgain(const ForwardAgain&) = delete;
   ForwardAgain& operator=(const ForwardAgain&) = delete;
 
@@ -29,6 +34,7 @@ class ForwardAgain {
   GradMode grad_mode_;
   InScope scope_;
   Role role_;
+  int64_t random_;
   AutocastRegion autocast_;
 };
 
@@ -49,40 +55,60 @@ class SavingInto {
 struct ReentrantRegion {
   Region region;
   Autocast autocast;
-  std::vector<ResultType> results;  // of the region, for those whose gradient is missing
+  int64_t first_random = 0;
+  std::vector<std::optional<ResultType>> results;  // of the region, for those whose gradient is missing
 };
 
-void ReentrantBackward(Node& node, Gradients& in, Gradients& out) {
-  Tracer& tracer = *node.tracer;
-  const auto extension = std::static_pointer_cast<ReentrantRegion>(node.extension);
-  for (size_t i = 0; i < extension->results.size(); ++i) {
-    if (!in[i].defined()) in[i] = tracer.Emit(OpKind::kFull, {}, extension->results[i]);
+// A Python list or tuple of tensors: it drops them last to first.
+class TensorList {
+ public:
+  TensorList() = default;
+  ~TensorList() {
+    while (!tensors.empty()) tensors.pop_back();
   }
-  Tensors inputs;
+  TensorList(const TensorList&) = delete;
+  TensorList& operator=(const TensorList&) = delete;
+  Tensors tensors;
+};
+
+// Detached copies of what the node saved, as leaves.
+void DetachInputs(Node& node, Tensors& inputs) {
   for (int i = 0; i < node.saved_count; ++i) {
     if (!node.Has(i)) {
       inputs.emplace_back();
       continue;
     }
     const Tensor saved = node.Unpack(i);
-    inputs.push_back(tracer.Detach(saved, HolderKind::kCheckpoint));
-    if (saved.requires_grad()) MakeParameter(inputs.back());
+    inputs.push_back(node.tracer->Detach(saved, HolderKind::kCheckpoint));
+    if (saved.requires_grad()) RequireGrad(inputs.back());
   }
-  Tensors outputs;
+}
+
+void ReentrantBackward(Node& node, Gradients& in, Gradients& out) {
+  Tracer& tracer = *node.tracer;
+  const auto extension = std::static_pointer_cast<ReentrantRegion>(node.extension);
+  TensorList given, gradients, roots, inputs;
+  for (size_t i = 0; i < extension->results.size(); ++i) {
+    const std::optional<ResultType>& type = extension->results[i];
+    const bool missing = type.has_value() && !in[i].defined();
+    given.tensors.push_back(missing ? tracer.Emit(OpKind::kFull, {}, *type) : in[i]);
+  }
+  DetachInputs(node, inputs.tensors);
   {
-    const ForwardAgain again(tracer, extension->autocast);
-    outputs = extension->region(inputs);
+    Tensors outputs;
+    {
+      const ForwardAgain again(tracer, extension->autocast, extension->first_random);
+      outputs = extension->region(inputs.tensors);
+    }
+    for (size_t i = 0; i < outputs.size(); ++i) {
+      if (!outputs[i].defined() || !outputs[i].requires_grad()) continue;
+      roots.tensors.push_back(std::move(outputs[i]));
+      gradients.tensors.push_back(given.tensors[i]);
+    }
   }
-  Tensors roots;
-  Tensors gradients;
-  for (size_t i = 0; i < outputs.size(); ++i) {
-    if (!outputs[i].requires_grad()) continue;
-    roots.push_back(outputs[i]);
-    gradients.push_back(in[i]);
-  }
-  Backward(tracer, roots, gradients);
-  for (size_t i = 0; i < inputs.size(); ++i) {
-    if (inputs[i].defined() && node.Wants(static_cast<int>(i))) out[i] = inputs[i].impl()->grad;
+  Backward(tracer, roots.tensors, gradients.tensors);
+  for (size_t i = 0; i < inputs.tensors.size(); ++i) {
+    if (inputs.tensors[i].defined() && node.Wants(static_cast<int>(i))) out[i] = inputs.tensors[i].impl()->grad;
   }
 }
 
@@ -91,7 +117,7 @@ constexpr NodeType kCheckpointFunctionBackward = {"CheckpointFunctionBackward", 
 }  // namespace
 
 CheckpointFrame::CheckpointFrame(Tracer& tracer, const Tensors& inputs, Region region)
-    : tracer_(tracer), region_(std::move(region)) {
+    : tracer_(tracer), region_(std::move(region)), first_random_(tracer.next_random) {
   for (const Tensor& t : inputs) inputs_.emplace_back(t, HolderKind::kCheckpoint);
   autocast_.enabled = tracer.autocast.enabled;
   autocast_.dtype = tracer.autocast.dtype;
@@ -111,7 +137,7 @@ void CheckpointFrame::Recompute(const std::shared_ptr<CheckpointFrame>& self) {
   recomputing_ = true;
   try {
     const SavingInto saving(tracer_, self);
-    const ForwardAgain again(tracer_, autocast_);
+    const ForwardAgain again(tracer_, autocast_, first_random_);
     const Tensors inputs = inputs_;
     region_(inputs);
   } catch (const StopRecomputation&) {
@@ -150,6 +176,7 @@ Tensors CheckpointReentrant(Tracer& tracer, const Tensors& inputs, Region region
     for (const Tensor& t : inputs) node->Save(t);
   }
   Tensors results;
+  const int64_t first_random = tracer.next_random;
   {
     const GradMode no_grad(tracer, false);
     results = region(inputs);
@@ -158,9 +185,18 @@ Tensors CheckpointReentrant(Tracer& tracer, const Tensors& inputs, Region region
   auto extension = std::make_shared<ReentrantRegion>();
   extension->autocast.enabled = tracer.autocast.enabled;
   extension->autocast.dtype = tracer.autocast.dtype;
+  extension->first_random = first_random;
   for (size_t i = 0; i < results.size(); ++i) {
-    node->SetHistory(results[i], static_cast<uint32_t>(i));
-    extension->results.push_back({results[i].dtype(), results[i].layout(), Role::kActivationGradient});
+    Tensor& result = results[i];
+    if (!result.defined()) {
+      extension->results.emplace_back();
+      continue;
+    }
+    // An input that is handed through comes out as a view of itself.
+    const bool is_input = std::ranges::any_of(inputs, [&](const Tensor& t) { return t.impl() == result.impl(); });
+    if (is_input) result = tracer.View(result, {}, result.sizes(), result.strides());
+    node->SetHistory(result, static_cast<uint32_t>(i));
+    extension->results.emplace_back(Contiguous(result.dtype(), result.sizes(), Role::kActivationGradient));
   }
   extension->region = std::move(region);
   node->extension = std::move(extension);

@@ -44,6 +44,7 @@ class CheckpointFrame {
   Tensors inputs_;
   Region region_;
   Autocast autocast_;
+  int64_t first_random_;
   uint32_t placeholders_ = 0;
   bool recomputing_ = false;
   bool recomputed_ = false;

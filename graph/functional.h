@@ -13,7 +13,13 @@ namespace tidemark {
 // --- Creation. No history.
 Tensor Arange(Tracer& tracer, int64_t start, int64_t end);  // int64 [end - start]
 Tensor Full(Tracer& tracer, DType dtype, const Dims& sizes, double value, Role role = Role::kActivation);
-Tensor FromHost(Tracer& tracer, DType dtype, const Dims& sizes, Role role);
+struct HostSource {
+  HostData data = HostData::kUnknown;
+  double number = 0;  // kInverseFrequencies: the base; kConstant: the value
+  int64_t batch = 0;  // kTokens, kTargets
+  int64_t vocab = 0;
+};
+Tensor FromHost(Tracer& tracer, DType dtype, const Dims& sizes, Role role, const HostSource& source);
 
 // --- Views (functional/views.cc). They allocate nothing and hold their base.
 Tensor View(Operand x, const Dims& sizes);        // REQUIRES: the strides allow it

@@ -34,6 +34,17 @@ enum class OpKind : uint16_t {
 #undef OP
 };
 
+// What kFromHost copies; kernels/host_data.h gives the values.
+enum class HostData : uint8_t {
+  kUnknown,             // nobody has said: can be placed, not executed
+  kParameter,           // initial weights, by name
+  kTokens,              // token ids of batch integer[1], below integer[2]
+  kTargets,             // the tokens of the same batch, one position later
+  kLowerTriangle,       // 1 up to the diagonal of the last two dimensions, else 0
+  kConstant,            // number everywhere
+  kInverseFrequencies,  // number^(-i / n) for i = 0 … n - 1: rotary embedding's
+};
+
 enum class Comparison : uint8_t { kEqual, kNotEqual, kLess, kLessEqual, kGreater, kGreaterEqual };
 
 // What a storage is for, as far as its maker knows.
@@ -70,8 +81,22 @@ struct TensorInfo {
 
 struct Attributes {
   double number = 0;
+  double second = 0;
   std::array<int64_t, 3> integer{};
   bool operator==(const Attributes&) const = default;
+};
+
+// A value that whoever runs the graph may look at: read when the phase begins. Holds nothing: the program does.
+enum class ProbeKind : uint8_t {
+  kLoss,      // what backward starts from, before the scaler's factor
+  kGradient,  // of a parameter, before clipping and the optimizer (and still times the scaler's factor)
+};
+struct Probe {
+  ProbeKind kind = ProbeKind::kLoss;
+  PhaseId phase;
+  TensorId tensor;
+  ScopeId name;  // the parameter's
+  bool operator==(const Probe&) const = default;
 };
 
 // PyTorch runs backward on a thread of its own; a cuBLAS handle and its workspace belong to a thread.
@@ -151,7 +176,8 @@ struct Graph {
   Column<ScopeId, std::string> scopes;  // names of modules, parameters and states: "h.0.attn.c_attn"
   Column<PhaseId, Phase> phases;
   std::vector<Step> program;
-  int64_t parameters = 0;  // elements
+  std::vector<Probe> probes;  // by phase
+  int64_t parameters = 0;     // elements
 
   std::span<const TensorId> Inputs(const Op& op) const {
     return std::span(operands).subspan(op.first_operand, op.inputs);

@@ -3,6 +3,8 @@
 #include <array>
 
 #include "graph/models/nanogpt.h"
+#include "graph/models/transformers/bert.h"
+#include "graph/models/transformers/gpt2.h"
 #include "graph/models/transformers/gpt_neox.h"
 #include "graph/models/transformers/llama.h"
 #include "graph/models/transformers/phi.h"
@@ -12,6 +14,8 @@ namespace tidemark {
 std::span<const ModelInfo> Models() {
   static constexpr std::array kModels = {
       ModelInfo{Family::kGpt2, Implementation::kNanogpt, "gpt2", "GPT-2 as nanoGPT writes it", &MakeNanogpt},
+      ModelInfo{Family::kGpt2, Implementation::kTransformers, "gpt2", "GPT-2 as transformers writes it",
+                &transformers::MakeGpt2},
       ModelInfo{Family::kLlama, Implementation::kTransformers, "llama", "Llama", &transformers::MakeLlama},
       ModelInfo{Family::kMistral, Implementation::kTransformers, "mistral", "Mistral: Llama with a sliding window",
                 &transformers::MakeMistral},
@@ -22,6 +26,8 @@ std::span<const ModelInfo> Models() {
       ModelInfo{Family::kPhi, Implementation::kTransformers, "phi", "Phi-1, 1.5 and 2", &transformers::MakePhi},
       ModelInfo{Family::kGptNeox, Implementation::kTransformers, "gpt_neox", "GPT-NeoX, Pythia",
                 &transformers::MakeGptNeox},
+      ModelInfo{Family::kBert, Implementation::kTransformers, "bert", "BERT, masked language model",
+                &transformers::MakeBert},
   };
   return kModels;
 }

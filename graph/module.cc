@@ -18,16 +18,18 @@ ParameterPtr Module::AddParameter(const std::string& name, const Dims& sizes) {
   auto parameter = std::make_shared<Parameter>();
   parameter->sizes = sizes;
   parameter->dtype = dtype_;
+  parameter->initial.data = HostData::kParameter;
   parameter->name = path_.empty() ? name : path_ + "." + name;
   parameters_.push_back(parameter);
   return parameter;
 }
 
-ParameterPtr Module::AddBuffer(const std::string& name, DType dtype, const Dims& sizes) {
+ParameterPtr Module::AddBuffer(const std::string& name, DType dtype, const Dims& sizes, const HostSource& initial) {
   ParameterPtr buffer = AddParameter(name, sizes);
   parameters_.pop_back();
   buffer->dtype = dtype;
   buffer->is_buffer = true;
+  buffer->initial = initial;
   buffers_.push_back(buffer);
   return buffer;
 }
@@ -38,7 +40,8 @@ void Module::MoveToDevice() {
   for (const auto* own : {&parameters_, &buffers_}) {
     for (const ParameterPtr& p : *own) {
       if (p->tensor.defined()) continue;
-      const Tensor moved = FromHost(tracer_, p->dtype, p->sizes, p->is_buffer ? Role::kBuffer : Role::kParameter);
+      const Role role = p->is_buffer ? Role::kBuffer : Role::kParameter;
+      const Tensor moved = FromHost(tracer_, p->dtype, p->sizes, role, p->initial);
       p->tensor = Tensor(moved, HolderKind::kParameter);
       tracer_.SetName(p->tensor, tracer_.AddScope(p->name));
       if (p->is_buffer) continue;

@@ -15,8 +15,9 @@ struct Parameter {
   Dims sizes;
   DType dtype = DType::kFloat32;
   bool is_buffer = false;
-  std::string name;  // under which it was first registered: "h.0.ln_1.weight"
-  Tensor tensor;     // once on the device
+  HostSource initial;  // its values
+  std::string name;    // under which it was first registered: "h.0.ln_1.weight"
+  Tensor tensor;       // once on the device
 };
 using ParameterPtr = std::shared_ptr<Parameter>;
 
@@ -45,7 +46,7 @@ class Module {
 
  protected:
   ParameterPtr AddParameter(const std::string& name, const Dims& sizes);
-  ParameterPtr AddBuffer(const std::string& name, DType dtype, const Dims& sizes);
+  ParameterPtr AddBuffer(const std::string& name, DType dtype, const Dims& sizes, const HostSource& initial = {});
   // A parameter of another module, registered here too.
   void Share(const ParameterPtr& parameter) { parameters_.push_back(parameter); }
 

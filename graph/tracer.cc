@@ -52,6 +52,7 @@ Tracer::~Tracer() {
     for (size_t i = 0; i < kBlock; ++i) {
       for (SavedTensor& saved : block[i].saved) saved.tensor.Forget();
       for (Edge& edge : block[i].edges) edge.node.Forget();
+      block[i].leaf.Forget();
     }
   }
   for (auto& block : impl_blocks_) {
@@ -87,6 +88,7 @@ void Tracer::Free(TensorImpl* impl) {
   --storage_tensors_[impl->storage.index()];
   impl->id = TensorId();
   impl->requires_grad = false;
+  impl->leaf_node = nullptr;
   impl->output_number = 0;
   impl->offset = 0;
   free_impls_.push_back(impl);
@@ -113,6 +115,8 @@ void Tracer::FreeNode(Node* dead) {
     n->ReleaseSaved();
     for (int i = 0; i < n->edge_count; ++i) n->edges[static_cast<size_t>(i)].node.Reset();
     n->extension.reset();
+    if (n->leaf.defined()) n->leaf.impl()->leaf_node = nullptr;
+    n->leaf.Reset();
     n->edge_count = n->saved_count = n->slot_count = 0;
     n->data = NodeData{};
     n->variable = nullptr;

@@ -101,9 +101,11 @@ struct TensorImpl {
   Dims strides;
   Tensor base;          // of a view
   NodeRef grad_fn;      // none: a leaf
-  NodeRef accumulator;  // of a leaf that requires grad
-  Tensor grad;          // .grad of a leaf
-  Tensor cast;          // of a parameter: its entry in autocast's cache
+  NodeRef accumulator;  // of a parameter
+  Node* leaf_node =
+      nullptr;  // of another leaf that requires grad: its accumulator, which holds the leaf, while there is one
+  Tensor grad;  // .grad of a leaf
+  Tensor cast;  // of a parameter: its entry in autocast's cache
 };
 
 inline const Dims& Tensor::sizes() const { return impl_->sizes; }
@@ -211,6 +213,10 @@ class Tracer {
   Role RoleOf(const Tensor& t) const { return graph_.storages[t.impl()->storage].role; }
   uint32_t storage_holders(const Tensor& t) const { return storage_tensors_[t.impl()->storage.index()]; }
 
+  // Whoever runs the graph may look at t at the beginning of the current phase.
+  void AddProbe(ProbeKind kind, const Tensor& t, ScopeId name = {}) {
+    graph_.probes.push_back({kind, PhaseId(graph_.phases.size() - 1), IdOf(*t.impl()), name});
+  }
   void BeginPhase(Phase phase) { graph_.program.emplace_back(graph_.phases.Add(std::move(phase))); }
   ScopeId AddScope(std::string path) { return graph_.scopes.Add(std::move(path)); }
 
@@ -234,6 +240,9 @@ class Tracer {
   std::shared_ptr<CheckpointFrame> saving_frame;  // a checkpointed region is running: its saves go there
   uint64_t NextSequenceNumber() { return sequence_number_++; }
   uint32_t running_backwards = 0;  // nested ones included
+  // Number of the next random op: it and the element's index are what a random number is made from. A region that runs
+  // again starts from the number that it started from before.
+  int64_t next_random = 0;
 
   // --- Memory of handles and nodes (for Tensor, NodeRef)
   HolderId Hold(const TensorImpl& impl, HolderKind kind, const char* holder_node);

@@ -12,19 +12,19 @@ namespace {
 
 constexpr double kInverseOfDropoutUnit = 4294967296.0;  // Attributes::integer holds a probability in 1/2^32
 
-Attributes AttentionAttributes(const AttentionOptions& options, int64_t head_dim) {
+Attributes AttentionAttributes(Tracer& tracer, const AttentionOptions& options, int64_t head_dim) {
   return {.number = options.scale.value_or(1.0 / std::sqrt(static_cast<double>(head_dim))),
-          .integer = {options.causal ? 1 : 0, static_cast<int64_t>(options.dropout * kInverseOfDropoutUnit)}};
+          .integer = {options.causal ? 1 : 0, static_cast<int64_t>(options.dropout * kInverseOfDropoutUnit),
+                      options.dropout > 0 ? tracer.next_random++ : 0}};
 }
 
 Attributes AttributesOf(const Node& n) {
-  return {.number = n.data.number, .integer = {n.data.integer[0], n.data.integer[1]}};
+  return {.number = n.data.number, .integer = {n.data.integer[0], n.data.integer[1], n.data.integer[2]}};
 }
 
 void Remember(Node& n, const Attributes& a) {
   n.data.number = a.number;
-  n.data.integer[0] = a.integer[0];
-  n.data.integer[1] = a.integer[1];
+  for (size_t i = 0; i < 3; ++i) n.data.integer[i] = a.integer[i];
 }
 
 Dims DenseLike(const Tensor& t) {
@@ -136,7 +136,7 @@ Tensor Efficient(const Tensor& q, const Tensor& k, const Tensor& v, Tensor mask,
     if (!Aligned(mask)) mask = Slice(Pad(std::move(mask), last + 8 - last % 8), -1, 0, last);
     mask = Expand(std::move(mask), {q.size(0), q.size(1), q.size(2), k.size(2)});
   }
-  const Attributes attributes = AttentionAttributes(options, q.size(-1));
+  const Attributes attributes = AttentionAttributes(q.tracer(), options, q.size(-1));
   const NodeRef node = MakeNode(tracer, kEfficientBackward, {&q, &k, &v, &mask});
   if (node) {
     for (const Tensor* t : {&static_cast<const Tensor&>(mask), &k, &q, &v}) node->Save(*t);
@@ -279,7 +279,7 @@ Tensor ScaledDotProductAttention(Operand q_given, Operand k_given, Operand v_giv
   if (mask.defined() && mask.dtype() == DType::kBool) mask = AsFloatingMask(std::move(mask), q.dtype());
   switch (Choose(q.tracer(), q, mask, options)) {
     case AttentionKernel::kFlash:
-      return Flash(q, k, v, AttentionAttributes(options, q.size(-1)));
+      return Flash(q, k, v, AttentionAttributes(q.tracer(), options, q.size(-1)));
     case AttentionKernel::kEfficient:
       return Efficient(q, k, v, std::move(mask), options);
     case AttentionKernel::kMath:

@@ -11,8 +11,10 @@ Tensor Full(Tracer& tracer, DType dtype, const Dims& sizes, double value, Role r
   return tracer.Emit(OpKind::kFull, {}, Contiguous(dtype, sizes, role), {.number = value});
 }
 
-Tensor FromHost(Tracer& tracer, DType dtype, const Dims& sizes, Role role) {
-  return tracer.Emit(OpKind::kFromHost, {}, Contiguous(dtype, sizes, role));
+Tensor FromHost(Tracer& tracer, DType dtype, const Dims& sizes, Role role, const HostSource& source) {
+  return tracer.Emit(
+      OpKind::kFromHost, {}, Contiguous(dtype, sizes, role),
+      {.number = source.number, .integer = {static_cast<int64_t>(source.data), source.batch, source.vocab}});
 }
 
 }  // namespace tidemark

@@ -237,7 +237,7 @@ Tensor Dropout(Operand a, double p, bool training) {
   const std::array types = {ResultType{DType::kBool, layout}, ResultType{a->dtype(), layout}};
   std::array<Tensor, 2> results;
   const std::array<const Tensor*, 1> inputs = {&*a};
-  tracer.Emit(OpKind::kNativeDropout, inputs, types, results, {.number = p});
+  tracer.Emit(OpKind::kNativeDropout, inputs, types, results, {.number = p, .integer = {tracer.next_random++}});
   if (node) {
     node->data.number = p;
     node->Save(results[0], true);

@@ -25,7 +25,7 @@ class Attention : public Layer {
         c_proj_(*this, "c_proj", m.hidden, m.hidden, m.bias),
         drop_scores_(*this, "attn_dropout", m.dropout),
         drop_(*this, "resid_dropout", m.dropout) {
-    if (written_out) mask_ = AddBuffer("bias", dtype(), {1, 1, m.context, m.context});
+    if (written_out) mask_ = AddBuffer("bias", dtype(), {1, 1, m.context, m.context}, {HostData::kLowerTriangle});
   }
 
  protected:

@@ -1,5 +1,7 @@
 #include "graph/training/grad_scaler.h"
 
+#include "graph/training/rates.h"
+
 namespace tidemark {
 
 Tensor GradScaler::Scalar(double value, DType dtype) { return Full(tracer_, dtype, {}, value, Role::kScalar); }
@@ -7,7 +9,7 @@ Tensor GradScaler::Scalar(double value, DType dtype) { return Full(tracer_, dtyp
 Tensor GradScaler::Scale(const Tensor& loss) {
   if (!enabled_) return loss;
   if (!scale_.defined()) {
-    scale_ = Tensor(Scalar(65536.0), HolderKind::kOptimizer);
+    scale_ = Tensor(Scalar(kInitialScale), HolderKind::kOptimizer);
     growth_tracker_ = Tensor(Scalar(0, DType::kInt32), HolderKind::kOptimizer);
   }
   return Mul(loss, scale_);
@@ -23,6 +25,11 @@ void GradScaler::Unscale(const Optimizer& optimizer) {
   const Tensor device_found = tracer_.Emit(OpKind::kClone, {&found}, Contiguous(DType::kFloat32, {}, Role::kScalar));
   const Tensor device_inverse =
       tracer_.Emit(OpKind::kClone, {&inverse}, Contiguous(DType::kFloat32, {}, Role::kScalar));
+  UnscaleBy(optimizer, device_found, device_inverse);
+}
+
+// Looks for gradients that aren't finite, and multiplies all of them.
+void GradScaler::UnscaleBy(const Optimizer& optimizer, const Tensor& found, const Tensor& factor) {
   std::vector<const Tensor*> operands;
   for (const ParameterGroup& group : optimizer.groups()) {
     for (const ParameterPtr& p : group.parameters) {
@@ -30,11 +37,11 @@ void GradScaler::Unscale(const Optimizer& optimizer) {
     }
   }
   std::vector<const Tensor*> changed = operands;
-  operands.push_back(&device_found);
-  operands.push_back(&device_inverse);
-  changed.push_back(&device_found);
+  operands.push_back(&found);
+  operands.push_back(&factor);
+  changed.push_back(&found);
   tracer_.EmitInPlace(OpKind::kUnscaleGradients, operands, changed);
-  found_infinity_ = Tensor(device_found, HolderKind::kOptimizer);
+  found_infinity_ = Tensor(found, HolderKind::kOptimizer);
 }
 
 void GradScaler::Step(Optimizer& optimizer) {
@@ -54,13 +61,15 @@ void GradScaler::Step(Optimizer& optimizer) {
     Tensor found = Scalar(0);
     const Tensor device_found = tracer_.Emit(OpKind::kClone, {&found}, Contiguous(DType::kFloat32, {}, Role::kScalar));
     const Tensor device_dummy = tracer_.Emit(OpKind::kClone, {&dummy}, Contiguous(DType::kFloat32, {}, Role::kScalar));
-    found_infinity_ = Tensor(device_found, HolderKind::kOptimizer);
+    UnscaleBy(optimizer, device_found, device_dummy);
   }
   const Tensor sum = tracer_.Emit(OpKind::kClone, {&found_infinity_}, Contiguous(DType::kFloat32, {}, Role::kScalar));
   if (!was_unscaled) {
     grad_scale = tracer_.Emit(OpKind::kClone, {&scale_}, Contiguous(DType::kFloat32, {}, Role::kScalar));
   }
+  optimizer.SetGradScale({&sum, grad_scale.defined() ? &grad_scale : nullptr});
   optimizer.Step();
+  optimizer.SetGradScale({});
 }
 
 void GradScaler::Update() {

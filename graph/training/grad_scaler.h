@@ -17,6 +17,7 @@ class GradScaler {
   void Update();
 
  private:
+  void UnscaleBy(const Optimizer& optimizer, const Tensor& found, const Tensor& factor);
   Tensor Scalar(double value, DType dtype = DType::kFloat32);
 
   Tracer& tracer_;

@@ -17,16 +17,17 @@ void Rebind(Tensor& name, Tensor value) { name = Tensor(value, HolderKind::kCall
 
 class Training {
  public:
-  Training(Tracer& tracer, const RunConfig& run, Model& model)
+  Training(Tracer& tracer, const RunConfig& run, Model& model, std::unique_ptr<Optimizer> optimizer)
       : tracer_(tracer),
         t_(run.training),
+        vocab_(run.model.vocab),
         model_(model),
+        optimizer_(std::move(optimizer)),
         scaler_(tracer, run.training.precision == Precision::kAmpFp16) {
     tracer.attention = t_.attention;
     tracer.BeginPhase({.name = "model"});
     model_.MoveToDevice();
     parameters_ = model_.Parameters();
-    optimizer_ = MakeOptimizer(model_, t_);
   }
 
   // nanoGPT's loop: the next batch is fetched between forward and backward; logits and loss live on.
@@ -46,6 +47,7 @@ class Training {
           Rebind(loss_, Div(loss_, static_cast<double>(t_.gradient_accumulation)));
         }
         Phase("data", step, micro);
+        tracer_.AddProbe(ProbeKind::kLoss, loss_);
         Fetch(x_, y_);
         Phase("backward", step, micro);
         RunBackward();
@@ -69,6 +71,7 @@ class Training {
           Rebind(loss_, Div(outputs_.loss, static_cast<double>(t_.gradient_accumulation)));
         }
         Phase("backward", step, micro);
+        tracer_.AddProbe(ProbeKind::kLoss, loss_);
         RunBackward();
       }
       Update(step);
@@ -86,11 +89,15 @@ class Training {
   // Tokens and targets of the next batch: both are there before the old ones go.
   void Fetch(Tensor& x, Tensor& y) {
     const auto lengths = static_cast<int64_t>(t_.sequence.size());
-    const int64_t at = batches_taken_++ / t_.gradient_accumulation % lengths;
+    const int64_t batch = batches_taken_++;
+    const int64_t at = batch / t_.gradient_accumulation % lengths;
     const Dims sizes = {t_.micro_batch, t_.sequence[static_cast<size_t>(at)]};
-    Tensor new_x = FromHost(tracer_, DType::kInt64, sizes, Role::kInput);
+    const HostData targets = t_.loop == Loop::kNanogpt ? HostData::kTargets : HostData::kTokens;
+    Tensor new_x = FromHost(tracer_, DType::kInt64, sizes, Role::kInput,
+                            {.data = HostData::kTokens, .batch = batch, .vocab = vocab_});
     tracer_.SetName(new_x, InputName(x_name_, "x"));
-    Tensor new_y = FromHost(tracer_, DType::kInt64, sizes, Role::kInput);
+    Tensor new_y =
+        FromHost(tracer_, DType::kInt64, sizes, Role::kInput, {.data = targets, .batch = batch, .vocab = vocab_});
     tracer_.SetName(new_y, InputName(y_name_, "y"));
     Rebind(x, std::move(new_x));
     Rebind(y, std::move(new_y));
@@ -110,14 +117,24 @@ class Training {
   void Update(int64_t step) {
     if (t_.grad_clip > 0) {
       Phase("clip", step);
+      ProbeGradients();
       scaler_.Unscale(*optimizer_);
       ClipGradNorm(tracer_, parameters_, t_.grad_clip);
     }
     Phase("optimizer", step);
+    if (t_.grad_clip <= 0) ProbeGradients();
     scaler_.Step(*optimizer_);
     scaler_.Update();
     Phase("zero_grad", step);
     optimizer_->ZeroGrad();
+  }
+
+  void ProbeGradients() {
+    for (const ParameterPtr& p : parameters_) {
+      const TensorImpl& parameter = *p->tensor.impl();
+      if (!parameter.grad.defined()) continue;
+      tracer_.AddProbe(ProbeKind::kGradient, parameter.grad, tracer_.graph().storages[parameter.storage].name);
+    }
   }
 
   bool EvaluatesAt(int64_t step) const { return t_.evaluation.has_value() && step % t_.evaluation->every == 0; }
@@ -167,9 +184,10 @@ class Training {
 
   Tracer& tracer_;
   const TrainingConfig& t_;
+  int64_t vocab_;
   Model& model_;
-  GradScaler scaler_;
   std::unique_ptr<Optimizer> optimizer_;
+  GradScaler scaler_;
   std::vector<ParameterPtr> parameters_;
   int64_t batches_taken_ = 0;
   ScopeId x_name_;
@@ -198,7 +216,8 @@ Result<Graph> TraceRun(const RunConfig& run) {
   RETURN_IF_ERROR(CheckSupported(run));
   Tracer tracer(run.device);
   ASSIGN_OR_RETURN(const std::unique_ptr<Model> model, MakeModel(tracer, run));
-  Training training(tracer, run, *model);
+  ASSIGN_OR_RETURN(std::unique_ptr<Optimizer> optimizer, MakeOptimizer(*model, run.training));
+  Training training(tracer, run, *model, std::move(optimizer));
   run.training.loop == Loop::kNanogpt ? training.RunNanogpt() : training.RunPlain();
   return tracer.TakeGraph();
 }

@@ -28,8 +28,8 @@ class Capturing {
     model_.MoveToDevice();
     parameters_ = model_.Parameters();
     buffers_ = model_.Buffers();
-    tokens_ = FromHost(tracer_, DType::kInt64, token_sizes, Role::kInput);
-    targets_ = FromHost(tracer_, DType::kInt64, token_sizes, Role::kInput);
+    tokens_ = FromHost(tracer_, DType::kInt64, token_sizes, Role::kInput, {});
+    targets_ = FromHost(tracer_, DType::kInt64, token_sizes, Role::kInput, {});
     Trace();
     result_.graph = tracer_.TakeGraph();
     result_.recompute_regions = tracer_.recompute_regions();

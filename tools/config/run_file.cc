@@ -94,6 +94,9 @@ Result<OptimizerConfig> ReadOptimizer(const DocumentNode& node) {
   reader.Number("weight_decay", &weight_decay, {.min = 0});
   RETURN_IF_ERROR(reader.Finish());
   if (reader.Has("weight_decay")) optimizer.weight_decay = weight_decay;
+  if (optimizer.kind == OptimizerKind::kAdafactor && !reader.Has("implementation")) {
+    optimizer.implementation = OptimizerImplementation::kForLoop;  // PyTorch's default for it
+  }
   if (optimizer.momentum != 0 && optimizer.kind != OptimizerKind::kSgd) {
     return InvalidInput(fmt::format("{}: training.optimizer.momentum belongs to sgd", reader.place()));
   }

@@ -115,10 +115,17 @@ Json DeviceJson(const DeviceSpec& device) {
           {"peak_flops_half", device.peak_flops_half}};
 }
 
+struct ToJson {
+  Json operator()(std::monostate) const { return nullptr; }
+  template <typename T>
+  Json operator()(const T& value) const {
+    return value;
+  }
+};
+
 Json ModelJson(const ModelConfig& m) {
   Json further = Json::object();
-  for (const ConfigField& field : m.config)
-    std::visit([&](const auto& value) { further[field.key] = value; }, field.value);
+  for (const ConfigField& field : m.config) further[field.key] = std::visit(ToJson{}, field.value);
   return {{"family", WordOf(kFamilyWords, m.family)},
           {"implementation", WordOf(kImplementationWords, m.implementation)},
           {"layers", m.layers},

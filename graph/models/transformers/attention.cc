@@ -67,4 +67,17 @@ AttentionResult EagerAttention(const Tensor& query, const Tensor& key, const Ten
   return result;
 }
 
+AttentionResult EagerAttentionUncast(const Tensor& query, const Tensor& key, const Tensor& value,
+                                     const Tensor& position_bias, const Tensor& mask, const AttentionCall& call) {
+  AttentionResult result;
+  result.weights = Mul(MatMul(query, Transpose(key, 2, 3)), call.scaling);
+  if (position_bias.defined()) result.weights = Add(result.weights, position_bias);
+  if (mask.defined()) result.weights = Add(result.weights, mask);
+  result.weights = Softmax(result.weights);
+  result.weights = Dropout(result.weights, call.dropout, true);
+  result.output = MatMul(result.weights, value);
+  result.output = tidemark::Contiguous(Transpose(result.output, 1, 2));
+  return result;
+}
+
 }  // namespace tidemark::transformers

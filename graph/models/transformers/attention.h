@@ -28,4 +28,9 @@ AttentionResult SdpaAttention(const Tensor& query, const Tensor& key, const Tens
 AttentionResult EagerAttention(const Tensor& query, const Tensor& key, const Tensor& value, const Tensor& mask,
                                const AttentionCall& call);
 
+// The same of the BERT kind: softmax without a dtype, so that autocast decides, and no cast behind it. T5 also adds a
+// bias by position. `position_bias` and `mask` may be undefined.
+AttentionResult EagerAttentionUncast(const Tensor& query, const Tensor& key, const Tensor& value,
+                                     const Tensor& position_bias, const Tensor& mask, const AttentionCall& call);
+
 }  // namespace tidemark::transformers

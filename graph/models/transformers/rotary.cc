@@ -12,8 +12,10 @@ Status CheckRotary(int64_t dims, int64_t head_dim) {
 
 RotaryEmbedding::RotaryEmbedding(Module& parent, const std::string& name, int64_t dims) : Module(parent, name) {
   const Dims sizes = {(dims + 1) / 2};
-  frequencies_ = AddBuffer("inv_freq", DType::kFloat32, sizes);
-  AddBuffer("original_inv_freq", DType::kFloat32, sizes);
+  constexpr double kTheta = 10000;
+  const HostSource initial = {.data = HostData::kInverseFrequencies, .number = kTheta};
+  frequencies_ = AddBuffer("inv_freq", DType::kFloat32, sizes, initial);
+  AddBuffer("original_inv_freq", DType::kFloat32, sizes, initial);
 }
 
 RotaryTables RotaryEmbedding::operator()(const Tensor& hidden, const Tensor& position_ids) const {

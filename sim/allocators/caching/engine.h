@@ -39,7 +39,7 @@ namespace tidemark::caching {
 
 class CachingAllocator final : public Allocator {
  public:
-  // Error: a conf string, fraction or initial state that is wrong.
+  // Called by MakeAllocator, which has checked the numbers. Error: a conf string or an initial state that is wrong.
   static Result<std::unique_ptr<Allocator>> Create(const AllocatorOptions& options);
 
   Allocated Allocate(AllocationId allocation, Bytes bytes, int32_t stream) override;

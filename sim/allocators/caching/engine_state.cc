@@ -58,17 +58,6 @@ Result<std::unique_ptr<Allocator>> CachingAllocator::Create(const AllocatorOptio
   ASSIGN_OR_RETURN(const Profile* profile, FindProfile(options.framework));
   Result<Settings> settings = ParseSettings(options.conf, *profile);
   if (!settings.ok()) return InvalidInput(fmt::format("conf \"{}\": {}", options.conf, settings.error().message));
-  if (options.device_memory <= Bytes(0) || options.device_memory > Bytes(kMostMemory)) {
-    return InvalidInput(
-        fmt::format("a device with {} bytes of memory: wanted 1 to {}", options.device_memory.count(), kMostMemory));
-  }
-  if (options.process_overhead < Bytes(0) || options.process_overhead > options.device_memory) {
-    return InvalidInput(fmt::format("an overhead of {} bytes on a device with {}", options.process_overhead.count(),
-                                    options.device_memory.count()));
-  }
-  if (options.fraction && !(*options.fraction >= 0 && *options.fraction <= 1)) {
-    return InvalidInput(fmt::format("Invalid fraction value: {}. Allowed range: 0~1", *options.fraction));
-  }
   std::unique_ptr<CachingAllocator> allocator(new CachingAllocator(options, *profile, *std::move(settings)));
   if (options.initial != nullptr) RETURN_IF_ERROR(allocator->Seed(*options.initial));
   return std::unique_ptr<Allocator>(std::move(allocator));

@@ -67,12 +67,25 @@ std::vector<ExpressionId> Expressions::Nodes(ExpressionId root) const {
 }
 
 ExpressionId Expressions::Substitute(ExpressionId root, const std::vector<Index>& map,
-                                     const std::vector<Extent>& ranges) {
+                                     const std::vector<Extent>& ranges, const std::vector<ExpressionId>& indirect) {
   std::unordered_map<uint32_t, ExpressionId> now;
   for (const ExpressionId id : Nodes(root)) {
     Expression e = nodes_[id];
-    for (Index& index : e.indices) index = index.Substitute(map, ranges);
     for (ExpressionId& operand : e.operands) operand = now.at(operand.index());
+    if (indirect.empty()) {
+      for (Index& index : e.indices) index = index.Substitute(map, ranges);
+    } else if (!e.indices.empty()) {
+      // A load's own indirect variables keep their numbers, those of the map come behind.
+      const int first = kIndirectVariable + static_cast<int>(e.operands.size());
+      std::vector<Index> shifted = map;
+      for (Index& index : shifted) index = index.RenumberIndirect(first);
+      bool uses_map = false;
+      for (Index& index : e.indices) {
+        index = index.Substitute(shifted, ranges);
+        uses_map = uses_map || index.IsIndirect(first);
+      }
+      if (uses_map) e.operands.insert(e.operands.end(), indirect.begin(), indirect.end());
+    }
     now[id.index()] = Add(std::move(e));
   }
   return now.at(root.index());

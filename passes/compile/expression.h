@@ -1,5 +1,5 @@
-// Expressions over loads: the insides of values that aren't in memory. Equal expressions are one (hash-consing), so that
-// counting operations is counting nodes.
+// Expressions over loads: the insides of values that aren't in memory. Equal expressions are one (hash-consing), so
+// that counting operations is counting nodes.
 #pragma once
 
 #include <cstdint>
@@ -33,7 +33,7 @@ struct Expression {
   bool is_linear = false;              // kLoad: `indices` is one index into the storage, else one a dimension
   bool is_opaque = false;              // kLoad: shifted under a mask (cat, slice_scatter): equal to no other access
   std::vector<Index> indices;          // kLoad, kIndexValue
-  std::vector<ExpressionId> operands;  // kCall; kLoad: values that add to the index (a looked-up row), in dimension 0
+  std::vector<ExpressionId> operands;  // kCall; kLoad: the values of indirect variables in `indices`
   bool operator==(const Expression&) const = default;
 };
 
@@ -45,8 +45,10 @@ class Expressions {
   ExpressionId IndexValue(Index index, DType dtype);
   ExpressionId Call(std::string_view name, std::vector<ExpressionId> operands, DType dtype);
 
-  // The same expression with index map[v] for variable v; the new variables run below `ranges`.
-  ExpressionId Substitute(ExpressionId root, const std::vector<Index>& map, const std::vector<Extent>& ranges);
+  // The same expression with index map[v] for variable v; the new variables run below `ranges`. Indirect variables in
+  // map stand for the values `indirect`.
+  ExpressionId Substitute(ExpressionId root, const std::vector<Index>& map, const std::vector<Extent>& ranges,
+                          const std::vector<ExpressionId>& indirect = {});
 
   // All nodes of an expression, each once, operands first, in order of evaluation.
   std::vector<ExpressionId> Nodes(ExpressionId root) const;

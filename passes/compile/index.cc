@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <tuple>
 
-
 namespace tidemark::compile {
 namespace {
 
@@ -12,8 +11,11 @@ bool BothAtMost(Extent a, Extent b) { return a.hint() <= b.hint() && a.now() <= 
 
 Extent CeilDiv(Extent a, Extent b) { return (a + b - 1) / b; }
 
+constexpr int64_t kUnbounded = int64_t{1} << 40;
+
 // How many values a term's digit takes.
 Extent CountOf(const Term& t, const std::vector<Extent>& ranges) {
+  if (t.variable >= kIndirectVariable) return kUnbounded;
   const Extent whole = CeilDiv(ranges[static_cast<size_t>(t.variable)], t.divisor);
   return t.modulus.is(0) || BothLess(whole, t.modulus) ? whole : t.modulus;
 }
@@ -110,16 +112,30 @@ Index Index::FloorMod(const std::vector<Extent>& ranges, Extent divisor, Extent 
 
 Index Index::Substitute(const std::vector<Index>& map, const std::vector<Extent>& ranges) const {
   Index result(offset_);
+  result.exact_ = exact_;
   for (const Term& t : terms_) {
-    const Index& value = map[static_cast<size_t>(t.variable)];
+    const Index value = t.variable >= kIndirectVariable ? Variable(t.variable) : map[static_cast<size_t>(t.variable)];
     result = result + value.FloorMod(ranges, t.divisor, t.modulus) * t.coefficient;
   }
   result.Normalize(ranges);
   return result;
 }
 
+Index Index::RenumberIndirect(int first) const {
+  Index result = *this;
+  for (Term& t : result.terms_) {
+    if (t.variable >= kIndirectVariable) t.variable += first - kIndirectVariable;
+  }
+  return result;
+}
+
+bool Index::IsIndirect(int from) const {
+  return std::ranges::any_of(terms_, [&](const Term& t) { return t.variable >= from; });
+}
+
 void Index::Normalize(const std::vector<Extent>& ranges) {
   for (Term& t : terms_) {
+    if (t.variable >= kIndirectVariable) continue;
     const Extent whole = CeilDiv(ranges[static_cast<size_t>(t.variable)], t.divisor);
     if (!t.modulus.is(0) && BothAtMost(whole, t.modulus)) t.modulus = 0;
   }

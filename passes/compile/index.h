@@ -11,6 +11,9 @@
 
 namespace tidemark::compile {
 
+// Variables from here on stand for values: an index that is looked up (a row of an embedding).
+constexpr int kIndirectVariable = 100;
+
 struct Term {
   Extent coefficient = 1;
   int variable = 0;
@@ -42,8 +45,11 @@ class Index {
   // floor(this / divisor) mod modulus (0: none), where variable v runs below ranges[v]. Exact for what views of strided
   // tensors have.
   Index FloorMod(const std::vector<Extent>& ranges, Extent divisor, Extent modulus) const;
-  // Each variable v replaced by map[v], an index over new variables with ranges `ranges`.
+  // Each variable v replaced by map[v], an index over new variables with ranges `ranges`; indirect ones stay.
   Index Substitute(const std::vector<Index>& map, const std::vector<Extent>& ranges) const;
+  // Indirect variable i becomes `first` + i.
+  Index RenumberIndirect(int first) const;
+  bool IsIndirect(int from = kIndirectVariable) const;  // depends on indirect variables from `from` on
   // Parts of one variable that stand next to each other become one.
   void Normalize(const std::vector<Extent>& ranges);
 

@@ -54,6 +54,7 @@ struct Operation {
   Shape sizes;
   Shape reduced;
   ExpressionId body;
+  bool reads_memory = true;
   ReductionKind reduction = ReductionKind::kNone;
   ReductionHint hint = ReductionHint::kDefault;
   // The first half of a reduction that was split: the sizes before the split. 0: not one.

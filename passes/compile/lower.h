@@ -12,9 +12,9 @@
 namespace tidemark::compile {
 
 struct LoweringOptions {
-  size_t visible_outputs = 0;       // the first outputs, which a user sees: never padded
+  size_t visible_outputs = 0;        // the first outputs, which a user sees: never padded
   std::vector<Shape> input_strides;  // of the graph's inputs, in order
-  bool is_symbolic = false;         // nothing is padded
+  bool is_symbolic = false;          // nothing is padded
 };
 
 LoweredGraph Lower(const FunctionalGraph& graph, const LoweringOptions& options, const DeviceSpec& device);

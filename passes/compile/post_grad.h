@@ -6,8 +6,8 @@
 
 namespace tidemark::compile {
 
-// Products and sums that are one addmm become one, biases of fp32 products an addition of their own, maximum and sum of a
-// softmax one reduction of two results. Inference graphs first have operators moved next to their readers.
+// Products and sums that are one addmm become one, biases of fp32 products an addition of their own, maximum and sum of
+// a softmax one reduction of two results. Inference graphs first have operators moved next to their readers.
 void RunPostGradPasses(FunctionalGraph& graph, bool inference);
 
 }  // namespace tidemark::compile

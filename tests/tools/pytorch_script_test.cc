@@ -37,7 +37,8 @@ TEST(PyTorchScript, HasOnlyWhatTheRunNeeds) {
   const std::string script = Script(SmallRun(Family::kGpt2, Implementation::kNanogpt));
   EXPECT_THAT(script, HasSubstr("LENGTH = 64\n"));
   EXPECT_THAT(script, HasSubstr("loss.backward()"));
-  for (const char* absent : {"scaler", "evaluate", "checkpoint", "clip_grad_norm_", "compile", "next_length", "ALLOC_CONF"}) {
+  for (const char* absent :
+       {"scaler", "evaluate", "checkpoint", "clip_grad_norm_", "compile", "next_length", "ALLOC_CONF"}) {
     EXPECT_THAT(script, Not(HasSubstr(absent))) << absent;
   }
 }

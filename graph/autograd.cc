@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <limits>
 #include <queue>
-#include <unordered_map>
 
 #include "graph/base/check.h"
 #include "graph/checkpoint.h"
@@ -73,24 +72,29 @@ Edge GradientEdge(const Tensor& t) {
 // One backward pass: the buffered gradients and the ready nodes.
 class Engine {
  public:
-  explicit Engine(Tracer& tracer) : tracer_(tracer) {}
+  explicit Engine(Tracer& tracer)
+      : tracer_(tracer), pass_(tracer.NextPassNumber()), is_nested_(tracer.running_backwards > 1) {}
 
   void Run(std::span<const Tensor> roots, std::span<Tensor> gradients) {
     std::vector<Edge> edges;
     for (const Tensor& root : roots) edges.push_back(GradientEdge(root));
     CountDependencies(edges);
     for (size_t i = 0; i < edges.size(); ++i) {
-      if (edges[i].node) Accumulate(states_[edges[i].node.get()].buffer, edges[i].slot, std::move(gradients[i]));
+      if (edges[i].node) Accumulate(StateOf(*edges[i].node).buffer, edges[i].slot, std::move(gradients[i]));
     }
     for (const Edge& edge : edges) {
       if (!edge.node) continue;
-      State& state = states_[edge.node.get()];
+      State& state = StateOf(*edge.node);
       if (state.dependencies == 0 && !state.queued) Enqueue(edge.node.get(), state);
     }
     while (!ready_.empty()) {
       Node* node = ready_.top().node;
       ready_.pop();
       Evaluate(*node);
+    }
+    for (const Displaced& d : displaced_) {
+      d.node->pass = d.pass;
+      d.node->place = d.place;
     }
   }
 
@@ -105,11 +109,30 @@ class Engine {
     Node* node;
     bool operator<(const Ready& other) const { return sequence_number < other.sequence_number; }
   };
+  struct Displaced {
+    Node* node;
+    uint32_t pass;
+    uint32_t place;
+  };
+
+  // REQUIRES: this pass has met the node. Only CountDependencies meets nodes: references stay valid after it.
+  State& StateOf(const Node& node) { return states_[node.place]; }
+
+  // Whether the node is new to this pass; then it has a state from here on. A parameter's node may be waiting in the
+  // pass around this one as well.
+  bool Meet(Node& node) {
+    if (node.pass == pass_) return false;
+    if (is_nested_ && node.pass != 0) displaced_.push_back({&node, node.pass, node.place});
+    node.pass = pass_;
+    node.place = static_cast<uint32_t>(states_.size());
+    states_.emplace_back();
+    return true;
+  }
 
   void CountDependencies(const std::vector<Edge>& roots) {
     std::vector<Node*> stack;
     for (const Edge& root : roots) {
-      if (root.node && states_.try_emplace(root.node.get()).second) stack.push_back(root.node.get());
+      if (root.node && Meet(*root.node)) stack.push_back(root.node.get());
     }
     while (!stack.empty()) {
       Node* node = stack.back();
@@ -117,9 +140,8 @@ class Engine {
       for (int i = 0; i < node->edge_count; ++i) {
         Node* next = node->edges[static_cast<size_t>(i)].node.get();
         if (next == nullptr) continue;
-        const auto [state, is_new] = states_.try_emplace(next);
-        ++state->second.dependencies;
-        if (is_new) stack.push_back(next);
+        if (Meet(*next)) stack.push_back(next);
+        ++StateOf(*next).dependencies;
       }
     }
   }
@@ -171,7 +193,7 @@ class Engine {
     Gradients in;
     Gradients out;
     {
-      State& state = states_[&node];
+      State& state = StateOf(node);
       for (size_t i = 0; i < state.buffer.size(); ++i) in[i] = std::move(state.buffer[i]);
     }
     {
@@ -186,49 +208,53 @@ class Engine {
     for (int i = 0; i < node.edge_count; ++i) {
       const Edge& edge = node.edges[static_cast<size_t>(i)];
       if (!edge.node) continue;
-      State& state = states_[edge.node.get()];
+      State& state = StateOf(*edge.node);
       Accumulate(state.buffer, edge.slot, std::move(out[static_cast<size_t>(i)]));
       if (--state.dependencies == 0) Enqueue(edge.node.get(), state);
     }
   }
 
   Tracer& tracer_;
-  std::unordered_map<Node*, State> states_;
+  uint32_t pass_;
+  bool is_nested_;
+  std::vector<State> states_;  // by Node::place
+  std::vector<Displaced> displaced_;
   std::priority_queue<Ready> ready_;
 };
 
 }  // namespace
 
 void Node::Save(const Tensor& t, bool own_result) {
-  SavedTensor& field = saved[saved_count++];
+  const size_t field = saved_count++;
   if (!t.defined()) return;
   if (tracer->saving_frame == nullptr) {
-    field.tensor =
+    saved[field] =
         own_result ? tracer->Detach(t, HolderKind::kSaved, type->name) : Tensor(t, HolderKind::kSaved, type->name);
     return;
   }
-  CheckpointFrame& frame = *tracer->saving_frame;
-  if (frame.recomputing()) {
-    field.tensor = tracer->Detach(t, HolderKind::kSaved, type->name);
-    frame.Recomputed(t);
+  CheckpointFrame& region = *tracer->saving_frame;
+  if (region.recomputing()) {
+    saved[field] = tracer->Detach(t, HolderKind::kSaved, type->name);
+    region.Recomputed(t);
     return;
   }
-  field.frame = tracer->saving_frame;
-  field.index = frame.AddPlaceholder();
+  if (frame == nullptr) frame = tracer->saving_frame;
+  placeholders[field] = region.AddPlaceholder() + 1;
 }
 
 Tensor Node::Unpack(int field) {
-  const SavedTensor& s = saved[static_cast<size_t>(field)];
+  const auto i = static_cast<size_t>(field);
   if (field >= saved_count) return {};
-  if (s.frame != nullptr) return s.frame->Take(s.index, s.frame);
-  return s.tensor;
+  if (placeholders[i] != 0) return frame->Take(placeholders[i] - 1, frame);
+  return saved[i];
 }
 
 void Node::ReleaseSaved() {
   for (size_t i = 0; i < saved_count; ++i) {
-    saved[i].tensor.Reset();
-    saved[i].frame.reset();
+    saved[i].Reset();
+    placeholders[i] = 0;
   }
+  frame.reset();
 }
 
 void Node::SetHistory(const Tensor& t, uint32_t slot) {

@@ -20,14 +20,6 @@ struct Edge {
 
 class CheckpointFrame;
 
-// A tensor that a node keeps for backward: the tensor itself, or, in a checkpointed region, a placeholder for it.
-struct SavedTensor {
-  Tensor tensor;
-  std::shared_ptr<CheckpointFrame> frame;
-  uint32_t index = 0;  // in the frame
-  bool defined() const { return tensor.defined() || frame != nullptr; }
-};
-
 using Gradients = std::array<Tensor, 6>;  // by slot or by input; undefined: none
 
 struct NodeType {
@@ -52,14 +44,20 @@ struct Node {
 
   const NodeType* type = nullptr;
   Tracer* tracer = nullptr;
-  uint32_t references = 0;
   uint64_t sequence_number = 0;
+  uint32_t references = 0;
+  uint32_t pass = 0;   // number of the backward pass that last met the node
+  uint32_t place = 0;  // of its state there
   ScopeId scope;
   uint8_t edge_count = 0;
   uint8_t saved_count = 0;
   uint8_t slot_count = 0;
   std::array<Edge, kMaxEdges> edges;
-  std::array<SavedTensor, kMaxSaved> saved;  // in field order, the order of release
+  // What it keeps for backward, in field order, the order of release. In a checkpointed region it keeps placeholders
+  // instead: for each field the number of one in the frame, from 1 on.
+  std::array<Tensor, kMaxSaved> saved;
+  std::array<uint32_t, kMaxSaved> placeholders{};
+  std::shared_ptr<CheckpointFrame> frame;
   struct Expected {
     DType dtype;
     Dims sizes;
@@ -74,7 +72,9 @@ struct Node {
   // Keeps t for backward. `own_result`: t is a result of this very node's op.
   void Save(const Tensor& t, bool own_result = false);
   void SaveNothing() { ++saved_count; }
-  bool Has(int field) const { return saved[static_cast<size_t>(field)].defined(); }
+  bool Has(int field) const {
+    return saved[static_cast<size_t>(field)].defined() || placeholders[static_cast<size_t>(field)] != 0;
+  }
   // The saved tensor. In a checkpointed region this sets off the recomputation.
   Tensor Unpack(int field);
   void ReleaseSaved();

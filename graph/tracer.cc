@@ -46,13 +46,13 @@ Tracer::~Tracer() {
   // What still lives is alive at the end of the run. Frames go first, while every tensor's memory is still there.
   for (auto& block : node_blocks_) {
     for (size_t i = 0; i < kBlock; ++i) {
-      for (SavedTensor& saved : block[i].saved) saved.frame.reset();
+      block[i].frame.reset();
       block[i].extension.reset();
     }
   }
   for (auto& block : node_blocks_) {
     for (size_t i = 0; i < kBlock; ++i) {
-      for (SavedTensor& saved : block[i].saved) saved.tensor.Forget();
+      for (Tensor& saved : block[i].saved) saved.Forget();
       for (Edge& edge : block[i].edges) edge.node.Forget();
       block[i].leaf.Forget();
     }
@@ -65,6 +65,17 @@ Tracer::~Tracer() {
     }
   }
   for (Tensor& t : autocast.cached_owner) t.Forget();
+}
+
+void Tracer::Reserve(size_t ops) {
+  // Operands, tensors, holders and steps of one op, on average of the models' training steps, rounded up.
+  graph_.ops.reserve(ops);
+  graph_.operands.reserve(4 * ops);
+  graph_.tensors.reserve(3 * ops);
+  graph_.storages.reserve(2 * ops);
+  graph_.holders.reserve(5 * ops);
+  graph_.program.reserve(6 * ops);
+  storage_tensors_.reserve(2 * ops);
 }
 
 Graph Tracer::TakeGraph() { return std::move(graph_); }
@@ -125,6 +136,7 @@ void Tracer::FreeNode(Node* dead) {
     if (n->leaf.defined()) n->leaf.impl()->leaf_node = nullptr;
     n->leaf.Reset();
     n->edge_count = n->saved_count = n->slot_count = 0;
+    n->pass = 0;
     n->data = NodeData{};
     n->variable = nullptr;
     free_nodes_.push_back(n);

@@ -185,6 +185,8 @@ class Tracer {
 
   const DeviceSpec& device() const { return device_; }
   Graph& graph() { return graph_; }
+  // Makes room for about as many ops, where the caller can tell.
+  void Reserve(size_t ops);
   // The recorded graph. Handles that still live are what is alive at the end.
   Graph TakeGraph();
 
@@ -243,6 +245,7 @@ class Tracer {
   std::shared_ptr<CheckpointFrame> saving_frame;  // a checkpointed region is running: its saves go there
   uint64_t NextSequenceNumber() { return sequence_number_++; }
   uint32_t running_backwards = 0;  // nested ones included
+  uint32_t NextPassNumber() { return ++pass_number_; }
   // What PyTorch would refuse to run: the trace goes on, but stands for nothing. The first reason is kept.
   void Refuse(std::string reason) {
     if (refusal.empty()) refusal = std::move(reason);
@@ -272,6 +275,7 @@ class Tracer {
   int32_t recompute_region_count_ = 0;
   std::vector<int32_t> recompute_regions_;
   uint64_t sequence_number_ = 0;
+  uint32_t pass_number_ = 0;
   std::vector<std::unique_ptr<TensorImpl[]>> impl_blocks_;
   std::vector<TensorImpl*> free_impls_;
   std::vector<std::unique_ptr<Node[]>> node_blocks_;

@@ -1,5 +1,6 @@
 #include "graph/training/loop.h"
 
+#include <algorithm>
 #include <memory>
 #include <vector>
 
@@ -211,12 +212,22 @@ Status CheckSupported(const RunConfig& run) {
   return {};
 }
 
+// About how many ops the run will have: room for them is made at once.
+size_t EstimatedOps(const RunConfig& run) {
+  constexpr int64_t kPerLayer = 130;  // forward and backward
+  constexpr int64_t kMost = 1 << 20;
+  const TrainingConfig& t = run.training;
+  const int64_t batches = t.steps * t.gradient_accumulation;
+  return static_cast<size_t>(std::min(kMost, kPerLayer * run.model.layers * batches));
+}
+
 }  // namespace
 
 Result<Graph> TraceRun(const RunConfig& given) {
   ASSIGN_OR_RETURN(const RunConfig run, ResolveProgram(given));
   RETURN_IF_ERROR(CheckSupported(run));
   Tracer tracer(run.device);
+  tracer.Reserve(EstimatedOps(run));
   ASSIGN_OR_RETURN(const std::unique_ptr<Model> model, MakeModel(tracer, run));
   ASSIGN_OR_RETURN(std::unique_ptr<Optimizer> optimizer, MakeOptimizer(*model, run.training));
   Training training(tracer, run, *model, std::move(optimizer));

@@ -1,0 +1,115 @@
+// What transformers' models say about options that they don't know, and about runs that PyTorch would refuse.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "graph/training/loop.h"
+
+namespace tidemark {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+RunConfig Tiny(Family family) {
+  RunConfig run;
+  run.model = {.family = family,
+               .implementation = Implementation::kTransformers,
+               .layers = 1,
+               .hidden = 32,
+               .heads = 4,
+               .kv_heads = 2,
+               .head_dim = 8,
+               .ffn = 64,
+               .vocab = 64,
+               .context = 16};
+  run.training = {.micro_batch = 2, .sequence = {16}, .precision = Precision::kBf16};
+  run.training.steps = 1;
+  run.training.loop = Loop::kPlain;
+  return run;
+}
+
+std::string ErrorOf(const RunConfig& run) {
+  const Result<Graph> graph = TraceRun(run);
+  return graph.ok() ? "" : graph.error().message;
+}
+
+int64_t ParametersOf(const RunConfig& run) {
+  const Result<Graph> graph = TraceRun(run);
+  EXPECT_TRUE(graph.ok()) << graph.error().message;
+  return graph.ok() ? graph->parameters : 0;
+}
+
+TEST(ModelConfigFields, AnUnknownOneIsAnErrorThatNamesTheKnownOnes) {
+  RunConfig run = Tiny(Family::kGptNeox);
+  run.model.config = {{"use_paralel_residual", false}};
+  EXPECT_THAT(ErrorOf(run),
+              AllOf(HasSubstr("use_paralel_residual"), HasSubstr("use_parallel_residual"), HasSubstr("rotary_pct")));
+}
+
+TEST(ModelConfigFields, AValueOfAnotherTypeIsAnError) {
+  RunConfig run = Tiny(Family::kMistral);
+  run.model.config = {{"sliding_window", std::string("wide")}};
+  EXPECT_THAT(ErrorOf(run), AllOf(HasSubstr("model.config.sliding_window"), HasSubstr("null")));
+  run.model.config = {{"attention_dropout", int64_t{2}}};
+  EXPECT_THAT(ErrorOf(run), HasSubstr("model.config.attention_dropout"));
+}
+
+TEST(ModelConfigFields, AnUnknownActivationIsAnErrorThatNamesTheKnownOnes) {
+  RunConfig run = Tiny(Family::kPhi);
+  run.model.config = {{"hidden_act", std::string("xielu")}};
+  EXPECT_THAT(ErrorOf(run), AllOf(HasSubstr("xielu"), HasSubstr("gelu_new")));
+}
+
+TEST(ModelConfigFields, NullSwitchesASlidingWindowOff) {
+  RunConfig run = Tiny(Family::kMistral);
+  run.training.attention = AttentionChoice::kFlash;
+  run.model.config = {{"sliding_window", std::monostate()}};
+  EXPECT_EQ(ErrorOf(run), "");
+}
+
+TEST(Refusals, FlashAttentionTakesNoMask) {
+  RunConfig run = Tiny(Family::kMistral);
+  run.training.attention = AttentionChoice::kFlash;
+  run.model.config = {{"sliding_window", int64_t{8}}};
+  EXPECT_THAT(ErrorOf(run), HasSubstr("training.attention"));
+}
+
+TEST(Refusals, EfficientAttentionTakesAlignedHeads) {
+  RunConfig run = Tiny(Family::kLlama);
+  run.model.head_dim = 12;
+  run.training.attention = AttentionChoice::kEfficient;
+  EXPECT_THAT(ErrorOf(run), HasSubstr("multiples of 4 (16-bit: 8)"));
+  run.training.precision = Precision::kFp32;
+  EXPECT_EQ(ErrorOf(run), "");
+}
+
+TEST(Refusals, AnOddNumberOfRotatedDimensions) {
+  RunConfig run = Tiny(Family::kLlama);
+  run.model.head_dim = 7;
+  EXPECT_THAT(ErrorOf(run), HasSubstr("even"));
+  run = Tiny(Family::kPhi);
+  run.model.config = {{"partial_rotary_factor", 0.4}};  // 3 of 8
+  EXPECT_THAT(ErrorOf(run), HasSubstr("3 of a head's 8"));
+}
+
+// Matrices and vectors of one layer, counted by hand: hidden 32, 4 heads and 2 for keys and values of 8, ffn 64,
+// vocab 64.
+TEST(Parameters, OfEachFamily) {
+  constexpr int64_t kEmbedding = 64 * 32;
+  constexpr int64_t kGrouped = 32 * (32 + 16 + 16) + 32 * 32;
+  constexpr int64_t kGated = 3 * 32 * 64;
+  constexpr int64_t kNorms = 3 * 32;
+  EXPECT_EQ(ParametersOf(Tiny(Family::kLlama)), kEmbedding + kGrouped + kGated + kNorms);
+  EXPECT_EQ(ParametersOf(Tiny(Family::kMistral)), kEmbedding + kGrouped + kGated + kNorms);
+  EXPECT_EQ(ParametersOf(Tiny(Family::kQwen2)), kEmbedding + kGrouped + (32 + 16 + 16) + kGated + kNorms);
+  EXPECT_EQ(ParametersOf(Tiny(Family::kQwen3)), kEmbedding + kGrouped + 2 * 8 + kGated + kNorms);
+  constexpr int64_t kPlain = 32 * 64 + 64 + 64 * 32 + 32;
+  EXPECT_EQ(ParametersOf(Tiny(Family::kPhi)), kEmbedding + 64 + kGrouped + (32 + 16 + 16 + 32) + kPlain + 2 * 2 * 32);
+  EXPECT_EQ(ParametersOf(Tiny(Family::kGptNeox)), kEmbedding + (32 * 96 + 96) + (32 * 32 + 32) + kPlain + 3 * 2 * 32);
+  RunConfig untied = Tiny(Family::kLlama);
+  untied.model.tied_embeddings = false;
+  EXPECT_EQ(ParametersOf(untied), 2 * kEmbedding + kGrouped + kGated + kNorms);
+}
+
+}  // namespace
+}  // namespace tidemark

@@ -1,5 +1,7 @@
 #include "tools/compare/variants.h"
 
+#include <memory>
+
 #include "sim/replay.h"
 #include "tools/build_report.h"
 #include "tools/build_run.h"

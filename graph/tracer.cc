@@ -36,8 +36,9 @@ Tensor& Tensor::operator=(Tensor&& other) noexcept {
 void Tensor::Reset() {
   TensorImpl* impl = std::exchange(impl_, nullptr);
   if (impl == nullptr) return;
-  impl->tracer->Release(hold_);
-  if (--impl->handles == 0) impl->tracer->Free(impl);
+  Tracer& tracer = *impl->tracer;
+  if (--impl->handles == 0) tracer.Free(impl);
+  tracer.Release(hold_);
 }
 
 Tracer::Tracer(const DeviceSpec& device) : device_(device) {}

@@ -154,6 +154,7 @@ Graph GraphEditor::Finish() && {
   result.scopes = std::move(graph_.scopes);
   result.phases = std::move(graph_.phases);
   result.parameters = graph_.parameters;
+  result.assumptions = std::move(graph_.assumptions);
   for (Probe probe : graph_.probes) {
     probe.tensor = tensor_number_[probe.tensor];
     if (probe.tensor.valid()) result.probes.push_back(probe);

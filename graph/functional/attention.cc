@@ -167,9 +167,8 @@ Tensor Efficient(const Tensor& q, const Tensor& k, const Tensor& v, Tensor mask,
     }
     node->SetHistory(results[result]);
   }
-  for (size_t i = 0; i < count; ++i) {
-    if (i != result) results[i].Reset();
-  }
+  if (node) results[result + 1].Reset();
+  for (size_t i = 0; i < result; ++i) results[i].Reset();
   return std::move(results[result]);
 }
 
@@ -197,9 +196,11 @@ Tensor SafeSoftmax(Operand a) {
 // 0 where the mask is true, minus infinity where it isn't.
 Tensor AsFloatingMask(Operand mask, DType dtype) {
   Tracer& tracer = mask->tracer();
-  const Tensor low = Full(tracer, dtype, {}, -std::numeric_limits<double>::infinity());
-  const Tensor zero = Full(tracer, dtype, {}, 0);
+  Tensor low = Full(tracer, dtype, {}, -std::numeric_limits<double>::infinity());
+  Tensor zero = Full(tracer, dtype, {}, 0);
   Tensor result = tracer.Emit(OpKind::kWhere, {&*mask, &zero, &low}, Contiguous(dtype, mask->sizes()));
+  zero.Reset();
+  low.Reset();
   mask.Drop();
   return result;
 }

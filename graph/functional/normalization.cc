@@ -135,8 +135,8 @@ Tensor LayerNorm(Operand x, const Tensor& weight, const Tensor& bias, double eps
     node->Save(results[2], true);
     node->SetHistory(results[0]);
   }
-  results[2].Reset();
   results[1].Reset();
+  results[2].Reset();
   return std::move(results[0]);
 }
 

@@ -111,8 +111,8 @@ ReductionScratch ScratchOfReduction(const TensorInfo& from, const Dims& to, cons
   if (!across_warps || per_thread < 256 || grid > target) return {};
   const int64_t parts = std::max(std::min(DivUp(target, grid), DivUp(per_thread, 16)), DivUp(per_thread, 256));
   if (parts <= 1) return {};
-  constexpr int64_t kAccumulatorBytes = 4;  // fp32 for 16-bit input too
-  int64_t staging = kAccumulatorBytes * outputs * parts;
+  const DType accumulator = IsHalf(from.dtype) ? DType::kFloat32 : from.dtype;
+  int64_t staging = SizeOf(accumulator).count() * outputs * parts;
   if (!fast) staging *= width * vector;
   return {Bytes(staging), Bytes(4 * grid)};
 }

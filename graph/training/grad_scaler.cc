@@ -59,16 +59,17 @@ void GradScaler::Step(Optimizer& optimizer) {
     optimizer.Step();
     return;
   }
-  Tensor grad_scale;
   const bool was_unscaled = unscaled_;
   if (!was_unscaled) {  // looks for infinities without unscaling
-    Tensor dummy = Scalar(1);
-    Tensor found = Scalar(0);
+    Tensor found, dummy;
+    dummy = Scalar(1);
+    found = Scalar(0);
     const Tensor device_found = tracer_.Emit(OpKind::kClone, {&found}, Contiguous(DType::kFloat32, {}, Role::kScalar));
     const Tensor device_dummy = tracer_.Emit(OpKind::kClone, {&dummy}, Contiguous(DType::kFloat32, {}, Role::kScalar));
     UnscaleBy(optimizer, device_found, device_dummy);
   }
   const Tensor sum = tracer_.Emit(OpKind::kClone, {&found_infinity_}, Contiguous(DType::kFloat32, {}, Role::kScalar));
+  Tensor grad_scale;
   if (!was_unscaled) {
     grad_scale = tracer_.Emit(OpKind::kClone, {&scale_}, Contiguous(DType::kFloat32, {}, Role::kScalar));
   }

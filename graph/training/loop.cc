@@ -167,6 +167,9 @@ class Training {
       const AutocastRegion region(tracer_, Amp(), AmpDType());
       Assign(outputs, model_(x, y));
     }
+    x.Reset();
+    y.Reset();
+    Assign(outputs, ModelOutput());
     tracer_.training = true;
   }
 

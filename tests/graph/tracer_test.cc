@@ -97,6 +97,17 @@ TEST(Autograd, AGradientThatIsAViewIsSummedOutOfPlace) {
   EXPECT_EQ(EventsOf(t), "+0 +1 +2 +3 +4 +5 +6 -4 +7 -5 -6");
 }
 
+TEST(Autograd, ALeafAndItsGradientLiveAsLongAsTheNodesThatLeadToThem) {
+  Tracer t{DeviceSpec()};
+  Tensor x = Ones(t, {4});
+  RequireGrad(x);
+  Tensor y = Neg(x);
+  x.Reset();                  // neg's node still leads to x
+  Backward(y, Ones(t, {4}));  // +2 root, +3 the gradient, which .grad takes over; -2
+  y.Reset();                  // the graph goes first: x's gradient, x; then y
+  EXPECT_EQ(EventsOf(t), "+0 +1 +2 +3 -2 -3 -0 -1");
+}
+
 TEST(Autograd, WithoutGradModeNothingIsSaved) {
   Tracer t{DeviceSpec()};
   const Tensor w = Ones(t, {4});
@@ -148,6 +159,24 @@ TEST(Checkpoint, ReentrantRunsTheWholeRegionAgain) {
   // incoming gradient -4 and the saved input -1; neg: +9 -8
   Backward(y, Ones(t, {4}));
   EXPECT_EQ(EventsOf(t), "+0 +1 +2 +3 -2 +4 +5 +6 +7 -5 +8 -7 -6 -4 -1 +9 -8");
+}
+
+// A region of two inputs: the second is handed through.
+Tensors GeluAndSecond(const Tensors& in) { return {Gelu(in[0]), in[1]}; }
+
+TEST(Checkpoint, AResultOfAReentrantRegionWithoutAGradientGetsZeros) {
+  Tracer t{DeviceSpec()};
+  const Tensor w = Ones(t, {4});
+  const Tensor v = Ones(t, {2});
+  MakeParameter(w);
+  MakeParameter(v);
+  Tensors y = CheckpointReentrant(t, {w, v}, &GeluAndSecond);  // +2
+  y[1].Reset();
+  // +3 root; zeros for the second result +4; the region again +5; backward: the second result is an input, whose .grad
+  // is a copy of the zeros, since the outer frame holds those: +6; gelu's gradient +7. The result goes, then the zeros,
+  // then the root; w and v take the gradients over.
+  Backward(y[0], Ones(t, {4}));
+  EXPECT_EQ(EventsOf(t), "+0 +1 +2 +3 +4 +5 +6 +7 -5 -4 -3");
 }
 
 }  // namespace

@@ -65,6 +65,7 @@ Result<Outcome> RunSimulate(const SimulateOptions& options) {
   RETURN_IF_ERROR(files->Finish(report, input.replay.allocator, *describer, times));
   Outcome outcome = ReportOutcome(report, options.output);
   outcome.notes = loaded.notes;
+  outcome.notes.insert(outcome.notes.end(), graph.assumptions.begin(), graph.assumptions.end());
   for (const PassRun& pass : built.passes) {
     outcome.notes.push_back(DescribePass(pass));
     outcome.notes.insert(outcome.notes.end(), pass.notes.begin(), pass.notes.end());

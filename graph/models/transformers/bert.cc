@@ -178,7 +178,7 @@ class BertLayer : public Module {
  private:
   Tensor Run(const Tensor& hidden) const {
     const InScope in_scope(tracer(), scope());
-    Tensor result, weights, attention;
+    Tensor result, attention, weights;
     {
       AttentionResult attended = attention_(hidden);
       attention = std::move(attended.output);

@@ -103,8 +103,10 @@ class AttentionLayer : public Module {
                                const Tensor& position_bias, KeyValueCache* cache) const {
     const InScope in_scope(tracer(), scope());
     T5AttentionResult result;
-    Tensor normed = norm_(hidden);
+    Tensor attended;  // a cross-attention gives the sum a name of its own
+    const Tensor normed = norm_(hidden);
     result = attention_(normed, mask, encoded, position_bias, cache);
+    if (encoded.defined()) attended = result.output;
     result.output = Add(hidden, drop_(result.output));
     return result;
   }

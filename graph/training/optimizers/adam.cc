@@ -91,7 +91,7 @@ class Adam : public Optimizer {
 
   // Per parameter a root and a quotient; the quotient's name lives until the next one is there.
   void ForLoop(const Lists& lists, const Pointers& averages, const Pointers& squares, double weight_decay) {
-    Tensor gradient, denominator;
+    Tensor denominator, gradient;
     for (size_t i = 0; i < lists.parameters.size(); ++i) {
       const Tensor& parameter = *lists.parameters[i];
       gradient = *lists.gradients[i];

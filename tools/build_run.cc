@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include "graph/cost.h"
 #include "graph/training/loop.h"
 #include "sim/replay.h"
@@ -81,7 +84,9 @@ std::vector<int64_t> EventTimes(const BuiltRun& built, const DeviceSpec& device)
     const size_t end = step + 1 < first_event.size() ? first_event[step + 1] : events;
     const auto count = static_cast<double>(end - times.size());
     for (double event = 0; times.size() < end; ++event) {
-      times.push_back(std::llround(now.count() + duration.count() * event / count));
+      // A nanosecond between events, so that no slice of a trace is empty.
+      const int64_t at = std::llround(now.count() + duration.count() * event / count);
+      times.push_back(times.empty() ? at : std::max(at, times.back() + 1));
     }
     now += duration;
   }

@@ -7,6 +7,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "graph/run_program.h"
 #include "graph/training/loop.h"
 #include "sim/lower.h"
 #include "sim/replay.h"
@@ -252,12 +253,17 @@ std::vector<std::string> Notes(const RunConfig& run, const Measured& measured, b
 }  // namespace
 
 Result<Outcome> ValidateWithPyTorch(const LoadedRun& run, const ValidateOptions& options) {
-  ASSIGN_OR_RETURN(const std::string script, PyTorchScript(run.config, TitleOf(run.config)));
+  ASSIGN_OR_RETURN(const RunConfig program, ResolveProgram(run.config));
+  if (!program.passes.empty()) {
+    return InvalidInput(
+        "passes: PyTorch has no counterpart of a pass that rewrites the traced graph; --backend host runs it");
+  }
+  ASSIGN_OR_RETURN(const std::string script, PyTorchScript(program, TitleOf(run.config)));
   if (!options.script.empty()) RETURN_IF_ERROR(WriteFile(options.script, script));
-  ASSIGN_OR_RETURN(const Finding predicted, Predict(run.config));
+  ASSIGN_OR_RETURN(const Finding predicted, Predict(program));
   Measured measured;
   if (options.recording.empty()) {
-    ASSIGN_OR_RETURN(measured, Run(run.config, script, options));
+    ASSIGN_OR_RETURN(measured, Run(program, script, options));
   } else {
     ASSIGN_OR_RETURN(measured, ReadMeasured(options.recording));
     measured.elsewhere = true;
@@ -268,7 +274,7 @@ Result<Outcome> ValidateWithPyTorch(const LoadedRun& run, const ValidateOptions&
   outcome.code = agrees ? ExitCode::kGood : ExitCode::kDoesNotFit;
   outcome.output = options.json ? Json(predicted, measured, difference) : Text(predicted, measured, difference);
   outcome.notes = run.notes;
-  std::ranges::move(Notes(run.config, measured, agrees), std::back_inserter(outcome.notes));
+  std::ranges::move(Notes(program, measured, agrees), std::back_inserter(outcome.notes));
   return outcome;
 }
 

@@ -90,6 +90,8 @@ __device__ inline T LoadAs(const void* data, DType dtype, int64_t at) {
       return static_cast<T>(static_cast<const double*>(data)[at]);
     case DType::kInt64:
       return static_cast<T>(static_cast<const int64_t*>(data)[at]);
+    case DType::kUInt64:
+      return static_cast<T>(static_cast<const uint64_t*>(data)[at]);
     case DType::kInt32:
       return static_cast<T>(static_cast<const int32_t*>(data)[at]);
     case DType::kUInt8:
@@ -121,6 +123,9 @@ __device__ inline void StoreAs(void* data, DType dtype, int64_t at, T value) {
       return;
     case DType::kInt64:
       static_cast<int64_t*>(data)[at] = static_cast<int64_t>(value);
+      return;
+    case DType::kUInt64:
+      static_cast<uint64_t*>(data)[at] = static_cast<uint64_t>(value);
       return;
     case DType::kInt32:
       static_cast<int32_t*>(data)[at] = static_cast<int32_t>(value);
@@ -213,7 +218,7 @@ inline View ViewOf(const TensorSpan& t) { return ViewOf(t, t.sizes); }
 
 // Whether fp32 doesn't hold the numbers of this format.
 inline bool IsWide(DType dtype) {
-  return dtype == DType::kFloat64 || dtype == DType::kInt64 || dtype == DType::kInt32;
+  return dtype == DType::kFloat64 || dtype == DType::kInt64 || dtype == DType::kUInt64 || dtype == DType::kInt32;
 }
 
 // --- Sums over a block

@@ -42,6 +42,7 @@ enum class HostData : uint8_t {
   kTargets,             // the tokens of the same batch, one position later
   kLowerTriangle,       // 1 up to the diagonal of the last two dimensions, else 0
   kConstant,            // number everywhere
+  kPositions,           // 0, 1, 2, … along the last dimension
   kInverseFrequencies,  // number^(-i / n) for i = 0 … n - 1: rotary embedding's
 };
 

@@ -38,9 +38,10 @@ struct KernelCall {
   std::span<const TensorSpan> out;
   std::span<const ScratchSpan> scratch;
 
+  // The first whose name begins so; null: none that lives.
   const ScratchSpan* Scratch(std::string_view what) const {
     for (const ScratchSpan& s : scratch) {
-      if (s.what == what) return &s;
+      if (s.what.starts_with(what)) return &s;
     }
     return nullptr;
   }
@@ -56,6 +57,7 @@ enum class MapOutcome : uint8_t { kMapped, kOutOfMemory };
 // What the machine itself says, at its highest. Zero where it can't be measured.
 struct MeasuredMemory {
   Bytes reserved;  // mapped segments
+  Bytes device;    // what the device has less than before the first of them
   Bytes process;   // what the device counts for this process, its context included
   bool operator==(const MeasuredMemory&) const = default;
 };

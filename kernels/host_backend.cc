@@ -40,7 +40,7 @@ std::array<host::Kernel, kKinds> TableOfKernels() {
 
 class HostBackend : public Backend {
  public:
-  HostBackend() = default;
+  explicit HostBackend(const HostOptions& options) : options_(options) {}
   HostBackend(const HostBackend&) = delete;
   HostBackend& operator=(const HostBackend&) = delete;
   ~HostBackend() override {
@@ -51,6 +51,9 @@ class HostBackend : public Backend {
 
   Result<MapOutcome> Map(int64_t ordinal, Bytes bytes, Bytes most) override {
     const auto known = segments_.find(ordinal);
+    const Bytes held = known == segments_.end() ? Bytes() : known->second.bytes;
+    if (charged_ - Charge(held) + Charge(bytes) > options_.capacity) return MapOutcome::kOutOfMemory;
+    charged_ += Charge(bytes) - Charge(held);
     if (known == segments_.end()) {
       const auto extent = static_cast<size_t>(most.count());
       void* start = mmap(nullptr, extent, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -73,6 +76,7 @@ class HostBackend : public Backend {
     CHECK(segment != segments_.end());
     munmap(segment->second.start, segment->second.extent);
     reserved_ -= segment->second.bytes;
+    charged_ -= Charge(segment->second.bytes);
     segments_.erase(segment);
     return {};
   }
@@ -124,18 +128,22 @@ class HostBackend : public Backend {
     Bytes bytes;
   };
 
+  // A device hands out pages of 2 MiB.
+  static Bytes Charge(Bytes bytes) { return RoundUp(bytes, kMiB * 2); }
+
   static host::Kernel KernelOf(OpKind kind) {
     static const std::array<host::Kernel, kKinds> kTable = TableOfKernels();
     return kTable[static_cast<size_t>(kind)];
   }
 
   std::map<int64_t, Segment> segments_;
-  Bytes reserved_;
+  HostOptions options_;
+  Bytes reserved_, charged_;
   MeasuredMemory measured_;
 };
 
 }  // namespace
 
-std::unique_ptr<Backend> MakeHostBackend() { return std::make_unique<HostBackend>(); }
+std::unique_ptr<Backend> MakeHostBackend(const HostOptions& options) { return std::make_unique<HostBackend>(options); }
 
 }  // namespace tidemark

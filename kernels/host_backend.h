@@ -8,6 +8,10 @@
 
 namespace tidemark {
 
-std::unique_ptr<Backend> MakeHostBackend();
+struct HostOptions {
+  Bytes capacity = kGiB * (1 << 20);  // of the memory that is played: a segment beyond it is refused
+};
+
+std::unique_ptr<Backend> MakeHostBackend(const HostOptions& options = {});
 
 }  // namespace tidemark

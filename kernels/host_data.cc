@@ -81,6 +81,8 @@ Result<std::vector<std::byte>> HostBytes(const Graph& graph, const Op& op) {
       const int64_t rows = t.sizes[t.sizes.size() - 2];
       return Fill(t, [&](int64_t i) { return i % columns <= i / columns % rows ? 1.0 : 0.0; });
     }
+    case HostData::kPositions:
+      return Fill(t, [&](int64_t i) { return static_cast<double>(i % t.sizes.back()); });
     case HostData::kConstant:
       return Fill(t, [&](int64_t) { return a.number; });
     case HostData::kInverseFrequencies: {

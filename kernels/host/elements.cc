@@ -2,7 +2,45 @@
 
 #include "graph/base/check.h"
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 namespace tidemark::host {
+namespace {
+
+#if defined(__x86_64__)
+// Whole groups of 8; returns how many elements that are.
+__attribute__((target("avx,f16c"))) int64_t LoadInEights(const uint16_t* from, int64_t n, float* to) {
+  int64_t i = 0;
+  for (; i + 8 <= n; i += 8) {
+    _mm256_storeu_ps(to + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i))));
+  }
+  return i;
+}
+__attribute__((target("avx,f16c"))) int64_t StoreInEights(const float* from, int64_t n, uint16_t* to) {
+  int64_t i = 0;
+  for (; i + 8 <= n; i += 8) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i),
+                     _mm256_cvtps_ph(_mm256_loadu_ps(from + i), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  }
+  return i;
+}
+const bool kHasF16c = __builtin_cpu_supports("avx") && __builtin_cpu_supports("f16c");
+#else
+constexpr bool kHasF16c = false;
+int64_t LoadInEights(const uint16_t*, int64_t, float*) { return 0; }
+int64_t StoreInEights(const float*, int64_t, uint16_t*) { return 0; }
+#endif
+
+}  // namespace
+
+void FloatsOfFloat16s(const uint16_t* from, int64_t n, float* to) {
+  for (int64_t i = kHasF16c ? LoadInEights(from, n, to) : 0; i < n; ++i) to[i] = FloatOfFloat16(from[i]);
+}
+void Float16sOf(const float* from, int64_t n, uint16_t* to) {
+  for (int64_t i = kHasF16c ? StoreInEights(from, n, to) : 0; i < n; ++i) to[i] = Float16Of(from[i]);
+}
 
 Elements::Elements(const TensorSpan& t, const Dims& sizes) : data_(t.data), dtype_(t.dtype) {
   const int leading = sizes.size() - t.sizes.size();

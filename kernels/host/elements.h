@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 #include "kernels/backend.h"
@@ -51,6 +52,10 @@ std::vector<int64_t> Integers(const TensorSpan& t);
 
 inline bool IsContiguous(const TensorSpan& t) { return tidemark::IsContiguous(t.sizes, t.strides); }
 
+// Runs of float16, with the processor's own instructions where it has them; the same bits as number.h either way.
+void FloatsOfFloat16s(const uint16_t* from, int64_t n, float* to);
+void Float16sOf(const float* from, int64_t n, uint16_t* to);
+
 // --- Inline from here on
 
 template <typename Run>
@@ -82,6 +87,9 @@ void Elements::ForRuns(int64_t begin, int64_t n, Run run) const {
 
 template <typename From, typename T, typename Convert>
 void LoadRun(const From* from, int64_t stride, int64_t n, T* to, Convert convert) {
+  if constexpr (Convert::kIsFloat16 && std::is_same_v<T, float>) {
+    if (stride == 1) return FloatsOfFloat16s(from, n, to);
+  }
   if (stride == 1) {
     for (int64_t i = 0; i < n; ++i) to[i] = convert(from[i]);
   } else if (stride == 0) {
@@ -91,6 +99,23 @@ void LoadRun(const From* from, int64_t stride, int64_t n, T* to, Convert convert
   }
 }
 
+// How numbers of a format become T, and back.
+template <typename T>
+struct Plain {
+  static constexpr bool kIsFloat16 = false;
+  T operator()(auto v) const { return static_cast<T>(v); }
+};
+template <typename T>
+struct FromFloat16 {
+  static constexpr bool kIsFloat16 = true;
+  T operator()(uint16_t v) const { return static_cast<T>(FloatOfFloat16(v)); }
+};
+template <typename T>
+struct FromBfloat16 {
+  static constexpr bool kIsFloat16 = false;
+  T operator()(uint16_t v) const { return static_cast<T>(FloatOfBfloat16(v)); }
+};
+
 template <typename T>
 bool Elements::Load(int64_t begin, int64_t n, T* to) const {
   bool valid = true;
@@ -99,16 +124,16 @@ bool Elements::Load(int64_t begin, int64_t n, T* to) const {
       LoadRun(reinterpret_cast<const From*>(data_) + offset, stride, count, to + done, convert);
     });
   };
-  const auto plain = [](auto v) { return static_cast<T>(v); };
+  constexpr Plain<T> plain;
   switch (dtype_) {
     case DType::kFloat32:
       load(float{}, plain);
       break;
     case DType::kFloat16:
-      load(uint16_t{}, [](uint16_t v) { return static_cast<T>(FloatOfFloat16(v)); });
+      load(uint16_t{}, FromFloat16<T>());
       break;
     case DType::kBFloat16:
-      load(uint16_t{}, [](uint16_t v) { return static_cast<T>(FloatOfBfloat16(v)); });
+      load(uint16_t{}, FromBfloat16<T>());
       break;
     case DType::kFloat64:
       load(double{}, plain);
@@ -145,6 +170,13 @@ void Elements::Store(int64_t begin, int64_t n, const T* from) const {
     case DType::kFloat32:
       return store(float{}, [](T v) { return static_cast<float>(v); });
     case DType::kFloat16:
+      if constexpr (std::is_same_v<T, float>) {
+        return ForRuns(begin, n, [&](int64_t offset, int64_t stride, int64_t done, int64_t count) {
+          uint16_t* to = reinterpret_cast<uint16_t*>(data_) + offset;
+          if (stride == 1) return Float16sOf(from + done, count, to);
+          for (int64_t i = 0; i < count; ++i) to[i * stride] = Float16Of(from[done + i]);
+        });
+      }
       return store(uint16_t{}, [](T v) { return Float16Of(static_cast<float>(v)); });
     case DType::kBFloat16:
       return store(uint16_t{}, [](T v) { return Bfloat16Of(static_cast<float>(v)); });

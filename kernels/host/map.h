@@ -11,7 +11,9 @@
 namespace tidemark::host {
 
 // Whether fp32 doesn't hold the numbers of this format.
-inline bool IsWide(DType dtype) { return dtype == DType::kFloat64 || dtype == DType::kInt64 || dtype == DType::kInt32; }
+inline bool IsWide(DType dtype) {
+  return dtype == DType::kFloat64 || dtype == DType::kInt64 || dtype == DType::kUInt64 || dtype == DType::kInt32;
+}
 
 template <typename T, size_t kInputs, typename F>
 RunOutcome MapAs(const std::array<TensorSpan, kInputs>& in, const TensorSpan& out, const F& f) {

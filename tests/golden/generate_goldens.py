@@ -22,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 import runs  # noqa: E402
 
-SAMPLES = 24
+SAMPLES = 8
 WHOLE = {"nanogpt-fp32"}  # whose last gradients are kept whole
 MASK = (1 << 64) - 1
 

@@ -32,8 +32,8 @@ class Embeddings : public Module {
         token_type_(*this, "token_type_embeddings", options.token_types, m.hidden),
         norm_(*this, "LayerNorm", m.hidden, true, options.epsilon),
         drop_(*this, "dropout", options.hidden_dropout),
-        position_ids_(AddBuffer("position_ids", DType::kInt64, {1, m.context})),
-        token_type_ids_(AddBuffer("token_type_ids", DType::kInt64, {1, m.context})) {}
+        position_ids_(AddBuffer("position_ids", DType::kInt64, {1, m.context}, {.data = HostData::kPositions})),
+        token_type_ids_(AddBuffer("token_type_ids", DType::kInt64, {1, m.context}, {.data = HostData::kConstant})) {}
 
   const ParameterPtr& word() const { return word_.weight(); }
 

@@ -36,6 +36,7 @@ Tensor CastToHalf(Operand t) {
     Tensor cast = To(*t, state.dtype);
     tracer.SetRole(cast, Role::kWeightCast);
     tracer.SetName(cast, tracer.graph().storages[impl.storage].name);
+    if (tracer.functional) return cast;
     impl.cast = Tensor(cast, HolderKind::kCastCache);
     state.cached_owner.push_back(*t);
     t.Drop();

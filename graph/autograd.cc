@@ -20,6 +20,11 @@ void AccumulateGrad(Node& node, Gradients& in, Gradients&) {
   if (!gradient.defined()) return;
   TensorImpl& variable = *node.variable;
   Tracer& tracer = *node.tracer;
+  if (tracer.functional) {
+    CHECK(!variable.grad.defined());
+    variable.grad = gradient;
+    return;
+  }
   if (variable.grad.defined()) {
     tracer.EmitInPlace(OpKind::kAdd, {&variable.grad, &gradient}, {&variable.grad}, {.number = 1});
     return;
@@ -132,7 +137,7 @@ class Engine {
       buffered = Tensor(gradient, HolderKind::kEngineBuffer);
       return;
     }
-    const bool sole = buffered.impl()->handles == 1 && tracer_.storage_holders(buffered) == 1;
+    const bool sole = !tracer_.functional && buffered.impl()->handles == 1 && tracer_.storage_holders(buffered) == 1;
     if (sole && IsDense(buffered.sizes(), buffered.strides())) {
       tracer_.EmitInPlace(OpKind::kAdd, {&buffered, &gradient}, {&buffered}, {.number = 1});
       return;

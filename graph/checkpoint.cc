@@ -147,14 +147,26 @@ void CheckpointFrame::Recompute(const std::shared_ptr<CheckpointFrame>& self) {
   recomputed_ = true;
 }
 
+namespace {
+// A compiler sees the region once, in the forward, and is told that backward may run it again.
+Tensors CaptureRegion(Tracer& tracer, const Tensors& inputs, const Region& region) {
+  const int32_t outer = std::exchange(tracer.recompute_region, tracer.NextRecomputeRegion());
+  Tensors results = region(inputs);
+  tracer.recompute_region = outer;
+  return results;
+}
+}  // namespace
+
 Tensors CheckpointNonReentrant(Tracer& tracer, const Tensors& inputs, Region region) {
   if (!tracer.grad_enabled) return region(inputs);
+  if (tracer.functional) return CaptureRegion(tracer, inputs, region);
   const auto frame = std::make_shared<CheckpointFrame>(tracer, inputs, region);
   const SavingInto saving(tracer, frame);
   return region(inputs);
 }
 
 Tensors CheckpointReentrant(Tracer& tracer, const Tensors& inputs, Region region) {
+  if (tracer.functional) return tracer.grad_enabled ? CaptureRegion(tracer, inputs, region) : region(inputs);
   std::array<const Tensor*, Node::kMaxEdges> edges{};
   CHECK(inputs.size() <= edges.size());
   for (size_t i = 0; i < inputs.size(); ++i) edges[i] = &inputs[i];
@@ -182,7 +194,7 @@ Tensors CheckpointReentrant(Tracer& tracer, const Tensors& inputs, Region region
     }
     // An input that is handed through comes out as a view of itself.
     const bool is_input = std::ranges::any_of(inputs, [&](const Tensor& t) { return t.impl() == result.impl(); });
-    if (is_input) result = tracer.View(result, result.sizes(), result.strides());
+    if (is_input) result = tracer.View(result, {}, result.sizes(), result.strides());
     node->SetHistory(result, static_cast<uint32_t>(i));
     extension->results.emplace_back(Contiguous(result.dtype(), result.sizes(), Role::kActivationGradient));
   }

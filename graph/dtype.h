@@ -9,13 +9,14 @@
 
 namespace tidemark {
 
-enum class DType : uint8_t { kFloat32, kFloat16, kBFloat16, kFloat64, kInt64, kInt32, kUInt8, kBool };
+enum class DType : uint8_t { kFloat32, kFloat16, kBFloat16, kFloat64, kInt64, kInt32, kUInt8, kBool, kUInt64 };
 
 // Bytes of one element.
 constexpr Bytes SizeOf(DType dtype) {
   switch (dtype) {
     case DType::kFloat64:
     case DType::kInt64:
+    case DType::kUInt64:
       return Bytes(8);
     case DType::kFloat32:
     case DType::kInt32:
@@ -54,6 +55,8 @@ constexpr std::string_view Name(DType dtype) {
       return "uint8";
     case DType::kBool:
       return "bool";
+    case DType::kUInt64:
+      return "uint64";
   }
   return "";
 }

@@ -251,7 +251,7 @@ class Parser {
 
   static Type ParseType(Line& line) {
     Type type;
-    const auto dtype = EnumNamed<DType>(line.Word(), 8);
+    const auto dtype = EnumNamed<DType>(line.Word(), 9);
     dtype ? void(type.dtype = *dtype) : line.Fail("a number format");
     line.Expect("[");
     type.sizes = line.Numbers("]");

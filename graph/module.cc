@@ -51,16 +51,22 @@ void Module::MoveToDevice() {
   }
 }
 
-void Module::Collect(std::vector<ParameterPtr>& all) const {
-  for (const ParameterPtr& p : parameters_) {
+void Module::Collect(std::vector<ParameterPtr> Module::*which, std::vector<ParameterPtr>& all) const {
+  for (const ParameterPtr& p : this->*which) {
     if (std::ranges::find(all, p) == all.end()) all.push_back(p);
   }
-  for (const Module* child : children_) child->Collect(all);
+  for (const Module* child : children_) child->Collect(which, all);
 }
 
 std::vector<ParameterPtr> Module::Parameters() const {
   std::vector<ParameterPtr> all;
-  Collect(all);
+  Collect(&Module::parameters_, all);
+  return all;
+}
+
+std::vector<ParameterPtr> Module::Buffers() const {
+  std::vector<ParameterPtr> all;
+  Collect(&Module::buffers_, all);
   return all;
 }
 

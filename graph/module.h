@@ -41,6 +41,8 @@ class Module {
   void MoveToDevice();
   // model.parameters(): a module's own before its children's, each once.
   std::vector<ParameterPtr> Parameters() const;
+  // model.buffers(), in the same order.
+  std::vector<ParameterPtr> Buffers() const;
 
  protected:
   ParameterPtr AddParameter(const std::string& name, const Dims& sizes);
@@ -49,7 +51,7 @@ class Module {
   void Share(const ParameterPtr& parameter) { parameters_.push_back(parameter); }
 
  private:
-  void Collect(std::vector<ParameterPtr>& all) const;
+  void Collect(std::vector<ParameterPtr> Module::*which, std::vector<ParameterPtr>& all) const;
 
   Tracer& tracer_;
   DType dtype_;

@@ -180,6 +180,7 @@ void Tracer::AddOp(OpKind kind, std::span<const Tensor* const> inputs, size_t re
     graph_.operands.push_back(IdOf(*t->impl()));
   }
   graph_.program.emplace_back(graph_.ops.Add(op));
+  if (functional) recompute_regions_.push_back(recompute_region);
 }
 
 void Tracer::Emit(OpKind kind, std::span<const Tensor* const> inputs, std::span<const ResultType> types,
@@ -201,7 +202,8 @@ void Tracer::EmitInPlace(OpKind kind, std::span<const Tensor* const> inputs, std
   for (const Tensor* t : changed) graph_.operands.push_back(IdOf(*t->impl()));
 }
 
-Tensor Tracer::View(const Tensor& t, const Dims& sizes, const Dims& strides, int64_t offset) {
+Tensor Tracer::View(const Tensor& t, const ViewOp& how, const Dims& sizes, const Dims& strides, int64_t offset) {
+  if (functional) return Emit(how.kind, {&t}, {t.dtype(), {sizes, strides}}, how.attributes);
   TensorImpl* impl = NewImpl();
   const TensorImpl& from = *t.impl();
   impl->storage = from.storage;

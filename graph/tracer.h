@@ -160,6 +160,12 @@ inline ResultType Contiguous(DType dtype, const Dims& sizes, Role role = Role::k
   return {dtype, {sizes, ContiguousStrides(sizes)}, role};
 }
 
+// The operator that makes a view, as op_list.def has it.
+struct ViewOp {
+  OpKind kind = OpKind::kView;
+  Attributes attributes;
+};
+
 // Autocast: which number format, and the cache of weight casts.
 struct Autocast {
   bool enabled = false;
@@ -198,8 +204,9 @@ class Tracer {
                    std::initializer_list<const Tensor*> changed, const Attributes& a = {}) {
     EmitInPlace(kind, std::span(inputs.begin(), inputs.size()), std::span(changed.begin(), changed.size()), a);
   }
-  // A view of t's storage, which holds t (or the tensor that t is a view of). No history.
-  Tensor View(const Tensor& t, const Dims& sizes, const Dims& strides, int64_t offset = 0);
+  // A view of t's storage, which holds t (or the tensor that t is a view of). No history. `how`: the operator, which
+  // only a captured program records.
+  Tensor View(const Tensor& t, const ViewOp& how, const Dims& sizes, const Dims& strides, int64_t offset = 0);
   // Another tensor on the same storage, without base and history: detach(), and what a node saves of its own result.
   Tensor Detach(const Tensor& t, HolderKind kind = HolderKind::kLocal, const char* node = nullptr);
   void SetRole(const Tensor& t, Role role) { graph_.storages[t.impl()->storage].role = role; }
@@ -215,6 +222,14 @@ class Tracer {
   // Notes, once, what is assumed where a decision hangs on something that isn't known (Graph::assumptions).
   void Assume(std::string_view what);
   ScopeId AddScope(std::string path) { return graph_.scopes.Add(std::move(path)); }
+
+  // The program is captured for a compiler, not run: views are ops with results of their own, nothing is changed in
+  // place, casts of weights aren't cached. Such a graph says what is computed; holders in it mean nothing.
+  bool functional = false;
+  // Functional: ops recorded from here on belong to this region, which backward may run again; -1: to none.
+  int32_t recompute_region = -1;
+  int32_t NextRecomputeRegion() { return recompute_region_count_++; }
+  const std::vector<int32_t>& recompute_regions() const { return recompute_regions_; }  // by op; functional only
 
   // --- State of the running program, as PyTorch's thread-local state
   bool grad_enabled = true;
@@ -254,6 +269,8 @@ class Tracer {
   DeviceSpec device_;
   Graph graph_;
   std::vector<uint32_t> storage_tensors_;  // by storage: how many TensorImpls
+  int32_t recompute_region_count_ = 0;
+  std::vector<int32_t> recompute_regions_;
   uint64_t sequence_number_ = 0;
   std::vector<std::unique_ptr<TensorImpl[]>> impl_blocks_;
   std::vector<TensorImpl*> free_impls_;

@@ -59,6 +59,8 @@ inline double LoadNumber(DType dtype, const std::byte* from) {
       return as(double{});
     case DType::kInt64:
       return static_cast<double>(as(int64_t{}));
+    case DType::kUInt64:
+      return static_cast<double>(as(uint64_t{}));
     case DType::kInt32:
       return as(int32_t{});
     case DType::kUInt8:
@@ -81,6 +83,8 @@ inline void StoreNumber(DType dtype, std::byte* to, double value) {
       return put(value);
     case DType::kInt64:
       return put(static_cast<int64_t>(value));
+    case DType::kUInt64:
+      return put(static_cast<uint64_t>(value));
     case DType::kInt32:
       return put(static_cast<int32_t>(value));
     case DType::kUInt8:

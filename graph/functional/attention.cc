@@ -52,8 +52,9 @@ void FlashGradient(Node& n, Gradients& in, Gradients& out) {
   for (size_t i = 0; i < 3; ++i) {
     types[i] = {sources[i]->dtype(), {sources[i]->sizes(), DenseLike(*sources[i])}};
   }
-  const std::array<const Tensor*, 6> inputs = {&in[0], &query, &key, &value, &result, &sums};
-  n.tracer->Emit(OpKind::kFlashBackward, inputs, types, std::span(out.data(), 3), AttributesOf(n));
+  const std::array<const Tensor*, 8> inputs = {&in[0], &query, &key, &value, &result, &sums, &random_state, &unused};
+  n.tracer->Emit(OpKind::kFlashBackward, std::span(inputs).first(n.tracer->functional ? 8 : 6), types,
+                 std::span(out.data(), 3), AttributesOf(n));
 }
 constexpr NodeType kFlashBackward = {"ScaledDotProductFlashAttentionBackward0", &FlashGradient};
 
@@ -66,7 +67,7 @@ Tensor FlashForward(Operand q, Operand k, Operand v, const Attributes& attribute
   }
   const std::array types = {ResultType{q->dtype(), {q->sizes(), DenseLike(*q)}},
                             Contiguous(DType::kFloat32, {q->size(0), q->size(1), q->size(2)}),
-                            Contiguous(DType::kInt64, {2}), Contiguous(DType::kInt64, {})};
+                            Contiguous(DType::kUInt64, {2}), Contiguous(DType::kUInt64, {})};
   std::array<Tensor, 4> results;
   const std::array<const Tensor*, 3> inputs = {&*q, &*k, &*v};
   tracer.Emit(OpKind::kFlashForward, inputs, types, results, attributes);
@@ -114,9 +115,10 @@ void EfficientGradient(Node& n, Gradients& in, Gradients& out) {
     const Dims strides = {mask.size(1) * mask.size(2) * last, mask.size(2) * last, last, 1};
     types[count++] = {.dtype = query.dtype(), .layout = {mask.sizes(), strides}, .elements = mask.size(0) * strides[0]};
   }
-  const std::array<const Tensor*, 7> inputs = {&in[0], &query, &key, &value, &result, &sums, &mask};
-  n.tracer->Emit(OpKind::kEfficientBackward, inputs, std::span(types.data(), count), std::span(out.data(), count),
-                 AttributesOf(n));
+  std::array<const Tensor*, 9> inputs = {&in[0], &query, &key, &value, &result, &sums, &mask};
+  if (n.tracer->functional) inputs = {&in[0], &query, &key, &value, &mask, &result, &sums, &seed, &offset};
+  n.tracer->Emit(OpKind::kEfficientBackward, std::span(inputs).first(n.tracer->functional ? 9 : 7),
+                 std::span(types.data(), count), std::span(out.data(), count), AttributesOf(n));
 }
 constexpr NodeType kEfficientBackward = {"ScaledDotProductEfficientAttentionBackward0", &EfficientGradient};
 

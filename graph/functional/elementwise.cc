@@ -162,8 +162,14 @@ Tensor Add(Operand a, double number) {
 }
 
 void AddInPlace(const Tensor& a, Operand b) {
-  const NodeRef node = MakeNode(a.tracer(), kAddBackward, {&a, &*b});
-  a.tracer().EmitInPlace(OpKind::kAdd, {&a, &*b}, {&a}, {.number = 1});
+  Tracer& tracer = a.tracer();
+  const NodeRef node = MakeNode(tracer, kAddBackward, {&a, &*b});
+  if (tracer.functional) {
+    const Tensor sum = EmitElementwise(OpKind::kAdd, {&a, &*b}, a.dtype(), {.number = 1});
+    a.impl()->id = sum.impl()->id;  // the tensor is this value from here on
+  } else {
+    tracer.EmitInPlace(OpKind::kAdd, {&a, &*b}, {&a}, {.number = 1});
+  }
   if (node) node->SetHistory(a);
   b.Drop();
 }

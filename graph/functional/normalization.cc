@@ -99,9 +99,10 @@ Tensor SumTo(Operand a, const Dims& sizes) {
     const bool summed = i < leading || (sizes[i - leading] == 1 && a->size(i) != 1);
     kept.Append(summed ? 1 : a->size(i));
   }
-  Tensor sum = tracer.Emit(OpKind::kSum, {&*a}, Contiguous(a->dtype(), kept));
+  const bool to_float = tracer.autocast.enabled && IsHalf(a->dtype());  // autocast asks for sums in fp32
+  Tensor sum = tracer.Emit(OpKind::kSum, {&*a}, Contiguous(to_float ? DType::kFloat32 : a->dtype(), kept));
   a.Drop();
-  return leading == 0 ? sum : tracer.View(sum, sizes, ContiguousStrides(sizes));
+  return leading == 0 ? sum : tracer.View(sum, {}, sizes, ContiguousStrides(sizes));
 }
 
 Tensor Softmax(Operand a, std::optional<DType> dtype) {

@@ -60,7 +60,7 @@ void UnsqueezeGradient(Node& n, Gradients& in, Gradients& out) {
     sizes.Append(in[0].size(i));
     strides.Append(in[0].strides()[i]);
   }
-  out[0] = n.tracer->View(in[0], sizes, strides);
+  out[0] = n.tracer->View(in[0], {OpKind::kSqueeze, {.integer = {n.data.integer[0]}}}, sizes, strides);
 }
 constexpr NodeType kUnsqueezeBackward = {"UnsqueezeBackward0", &UnsqueezeGradient};
 
@@ -102,12 +102,25 @@ void PadGradient(Node& n, Gradients& in, Gradients& out) {
 }
 constexpr NodeType kConstantPadBackward = {"ConstantPadNdBackward0", &PadGradient};
 
+// A permutation as the attribute of kPermute.
+ViewOp PermuteOp(const Dims& order) {
+  int64_t packed = 0;
+  for (int i = 0; i < order.size(); ++i) packed |= order[i] << (4 * i);
+  return {OpKind::kPermute, {.integer = {packed}}};
+}
+
+ViewOp SwapOp(int dims, int a, int b) {
+  Dims order;
+  for (int i = 0; i < dims; ++i) order.Append(i == a ? b : i == b ? a : i);
+  return PermuteOp(order);
+}
+
 // A view with a node.
-Tensor ViewOf(Operand& x, const NodeType& type, const Dims& sizes, const Dims& strides, int64_t offset,
-              const NodeData& data) {
+Tensor ViewOf(Operand& x, const NodeType& type, const ViewOp& how, const Dims& sizes, const Dims& strides,
+              int64_t offset, const NodeData& data) {
   Tracer& tracer = x->tracer();
   const NodeRef node = MakeNode(tracer, type, {&*x});
-  Tensor result = tracer.View(*x, sizes, strides, offset);
+  Tensor result = tracer.View(*x, how, sizes, strides, offset);
   if (node) {
     node->data = data;
     node->SetHistory(result);
@@ -121,7 +134,7 @@ Tensor ViewOf(Operand& x, const NodeType& type, const Dims& sizes, const Dims& s
 Tensor View(Operand x, const Dims& sizes) {
   const std::optional<Dims> strides = ViewStrides(x->sizes(), x->strides(), sizes);
   CHECK(strides.has_value());
-  return ViewOf(x, kViewBackward, sizes, *strides, 0, {.sizes = x->sizes()});
+  return ViewOf(x, kViewBackward, {}, sizes, *strides, 0, {.sizes = x->sizes()});
 }
 
 Tensor Reshape(Operand x, const Dims& sizes) {
@@ -134,10 +147,15 @@ Tensor UnsafeView(Operand x, const Dims& sizes) {
   const NodeRef node = MakeNode(tracer, kUnsafeViewBackward, {&*x});
   const std::optional<Dims> strides = ViewStrides(x->sizes(), x->strides(), sizes);
   CHECK(strides.has_value());
-  Tensor result = tracer.Detach(*x);
-  result.impl()->id = TensorId();
-  result.impl()->sizes = sizes;
-  result.impl()->strides = *strides;
+  Tensor result;
+  if (tracer.functional) {
+    result = tracer.View(*x, {}, sizes, *strides);
+  } else {
+    result = tracer.Detach(*x);
+    result.impl()->id = TensorId();
+    result.impl()->sizes = sizes;
+    result.impl()->strides = *strides;
+  }
   if (node) {
     node->data.sizes = x->sizes();
     node->SetHistory(result);
@@ -153,13 +171,13 @@ Tensor Transpose(Operand x, int a, int b) {
   Dims strides = x->strides();
   std::swap(sizes[a], sizes[b]);
   std::swap(strides[a], strides[b]);
-  return ViewOf(x, kTransposeBackward, sizes, strides, 0, {.integer = {a, b}});
+  return ViewOf(x, kTransposeBackward, SwapOp(x->dims(), a, b), sizes, strides, 0, {.integer = {a, b}});
 }
 
 Tensor T(Operand x) {
   const Dims sizes = {x->size(1), x->size(0)};
   const Dims strides = {x->strides()[1], x->strides()[0]};
-  return ViewOf(x, kTBackward, sizes, strides, 0, {.integer = {0, 1}});
+  return ViewOf(x, kTBackward, SwapOp(2, 0, 1), sizes, strides, 0, {.integer = {0, 1}});
 }
 
 Tensor Slice(Operand x, int dim, int64_t begin, int64_t end) {
@@ -168,8 +186,8 @@ Tensor Slice(Operand x, int dim, int64_t begin, int64_t end) {
   const bool whole = begin == 0 && end == sizes[dim];
   sizes[dim] = end - begin;
   const NodeType& type = whole ? kAliasBackward : kSliceBackward;
-  return ViewOf(x, type, sizes, x->strides(), begin * x->strides()[dim],
-                {.integer = {dim, begin}, .sizes = x->sizes()});
+  return ViewOf(x, type, {OpKind::kSlice, {.integer = {dim, begin, end}}}, sizes, x->strides(),
+                begin * x->strides()[dim], {.integer = {dim, begin}, .sizes = x->sizes()});
 }
 
 Tensor Expand(Operand x, const Dims& sizes) {
@@ -179,7 +197,7 @@ Tensor Expand(Operand x, const Dims& sizes) {
     const bool stretched = i < offset || (x->size(i - offset) == 1 && sizes[i] != 1);
     strides[i] = stretched ? 0 : x->strides()[i - offset];
   }
-  return ViewOf(x, kExpandBackward, sizes, strides, 0, {.sizes = x->sizes()});
+  return ViewOf(x, kExpandBackward, {OpKind::kExpand}, sizes, strides, 0, {.sizes = x->sizes()});
 }
 
 Tensor Unsqueeze(Operand x, int dim) {
@@ -196,7 +214,7 @@ Tensor Unsqueeze(Operand x, int dim) {
       strides.Append(x->strides()[i]);
     }
   }
-  return ViewOf(x, kUnsqueezeBackward, sizes, strides, 0, {.integer = {dim}});
+  return ViewOf(x, kUnsqueezeBackward, {OpKind::kUnsqueeze, {.integer = {dim}}}, sizes, strides, 0, {.integer = {dim}});
 }
 
 Tensor Permute(Operand x, const Dims& order) {
@@ -206,7 +224,7 @@ Tensor Permute(Operand x, const Dims& order) {
     sizes[i] = x->size(static_cast<int>(order[i]));
     strides[i] = x->strides()[static_cast<int>(order[i])];
   }
-  return ViewOf(x, kPermuteBackward, sizes, strides, 0, {.sizes = order});
+  return ViewOf(x, kPermuteBackward, PermuteOp(order), sizes, strides, 0, {.sizes = order});
 }
 
 std::vector<Tensor> Split(Operand x, int64_t size, int dim) {
@@ -214,13 +232,25 @@ std::vector<Tensor> Split(Operand x, int64_t size, int dim) {
   Tracer& tracer = x->tracer();
   const NodeRef node = MakeNode(tracer, kSplitBackward, {&*x});
   std::vector<Tensor> parts;
+  std::vector<ResultType> types;
   Dims sizes = x->sizes();
   for (int64_t begin = 0; begin < x->size(dim); begin += size) {
     sizes[dim] = std::min(size, x->size(dim) - begin);
-    parts.push_back(tracer.View(*x, sizes, x->strides(), begin * x->strides()[dim]));
-    if (node) node->SetHistory(parts.back(), static_cast<uint32_t>(parts.size() - 1));
+    if (tracer.functional) {
+      types.push_back({x->dtype(), {sizes, x->strides()}});
+    } else {
+      parts.push_back(tracer.View(*x, {OpKind::kSplit}, sizes, x->strides(), begin * x->strides()[dim]));
+    }
   }
-  if (node) node->data.integer[0] = dim;
+  if (tracer.functional) {
+    parts.resize(types.size());
+    const std::array<const Tensor*, 1> inputs = {&*x};
+    tracer.Emit(OpKind::kSplit, inputs, types, parts, {.integer = {dim, size}});
+  }
+  if (node) {
+    node->data.integer[0] = dim;
+    for (size_t i = 0; i < parts.size(); ++i) node->SetHistory(parts[i], static_cast<uint32_t>(i));
+  }
   x.Drop();
   return parts;
 }

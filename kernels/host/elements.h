@@ -116,6 +116,9 @@ bool Elements::Load(int64_t begin, int64_t n, T* to) const {
     case DType::kInt64:
       load(int64_t{}, plain);
       break;
+    case DType::kUInt64:
+      load(uint64_t{}, plain);
+      break;
     case DType::kInt32:
       load(int32_t{}, plain);
       break;
@@ -149,6 +152,8 @@ void Elements::Store(int64_t begin, int64_t n, const T* from) const {
       return store(double{}, [](T v) { return static_cast<double>(v); });
     case DType::kInt64:
       return store(int64_t{}, [](T v) { return static_cast<int64_t>(v); });
+    case DType::kUInt64:
+      return store(uint64_t{}, [](T v) { return static_cast<uint64_t>(v); });
     case DType::kInt32:
       return store(int32_t{}, [](T v) { return static_cast<int32_t>(v); });
     case DType::kUInt8:

@@ -7,6 +7,8 @@
 // a product; attention is its products (forward two of T x T x D, backward five), half of them under a causal mask.
 #pragma once
 
+#include <vector>
+
 #include "graph/base/units.h"
 #include "graph/device.h"
 #include "graph/graph.h"
@@ -17,11 +19,41 @@ namespace tidemark {
 // The launch of a kernel that does nothing, back to back with others, on current GPUs: 2 to 3 microseconds.
 constexpr Nanos kShortestKernel{2000};
 
+// Pinned memory of the host to the device and back, in bytes per second: PCIe 4.0 x16 moves 31.5e9 at most; 25e9 is
+// what copies reach.
+constexpr double kHostLink = 25e9;
+
 struct Work {
   Flops flops;
   Bytes traffic;
 };
 Work WorkOf(const OpView& op);
+
+// A kernel: an op by itself, or all ops of a fused one (Op::kernel). A fused kernel reads once what several of its ops
+// read, and moves nothing of what stays inside it.
+class KernelCosts {
+ public:
+  KernelCosts(const Graph& graph, const DeviceSpec& device) : graph_(graph), device_(device) {}
+  // The step that comes next. Returns the time of the kernel that ended with it; 0: it goes on, or nothing ran.
+  Nanos Take(Step step);
+  // Of what still runs.
+  Nanos Finish() { return End(); }
+  Bytes traffic() const { return traffic_; }  // so far
+
+ private:
+  Nanos End();
+  void Add(const Op& op);
+
+  const Graph& graph_;
+  const DeviceSpec& device_;
+  KernelId kernel_;
+  bool runs_ = false;
+  double computing_ = 0;  // seconds
+  Bytes moved_;
+  std::vector<TensorId> read_;  // by the kernel
+  std::vector<StorageId> made_;
+  Bytes traffic_;
+};
 
 // Whether the device's bandwidth and peak rates are known.
 bool HasRates(const DeviceSpec& device);
@@ -35,8 +67,12 @@ struct RunTime {
   Nanos other;                         // evaluation, data
   int64_t steps = 0;
   Nanos step() const { return forward + backward + optimizer; }
+  Nanos total() const { return step() + other; }
 };
 // Totals over the run; `steps` is how many steps it has.
 RunTime TimeOf(const Graph& graph, const DeviceSpec& device);
+
+// Of everything that the run's kernels read and write.
+Bytes TrafficOf(const Graph& graph);
 
 }  // namespace tidemark

@@ -27,6 +27,7 @@ using HolderId = Id<struct HolderTag>;
 using ScopeId = Id<struct ScopeTag>;
 using PhaseId = Id<struct PhaseTag>;
 using AttributesId = Id<struct AttributesTag>;
+using KernelId = Id<struct KernelTag>;
 
 enum class OpKind : uint16_t {
 #define OP(kind, name, memory, cost, meaning) k##kind,
@@ -62,12 +63,20 @@ enum class Role : uint8_t {
   kScalar,  // scaler, clipping and other bookkeeping
 };
 
+// Where a storage's bytes are. Only those on the device take memory of its allocator.
+enum class Location : uint8_t {
+  kDevice,
+  kHost,    // pinned memory of the host
+  kKernel,  // registers and shared memory of a fused kernel: what only ops of one kernel read
+};
+
 struct Storage {
   Bytes bytes;
   OpId producer;
   uint16_t result = 0;  // which result of the producer
   Role role = Role::kActivation;
   ScopeId name;  // parameters, buffers, states, inputs: their name; none: named by the producer
+  Location location = Location::kDevice;
   bool operator==(const Storage&) const = default;
 };
 
@@ -113,6 +122,7 @@ struct Op {
   AttributesId attributes;
   ScopeId scope;               // the module (of backward ops: the one whose forward op they belong to)
   const char* node = nullptr;  // backward: the autograd node, "MmBackward0"
+  KernelId kernel;             // ops of one kernel stand side by side and are launched as one; none: by itself
   bool operator==(const Op&) const = default;
 };
 

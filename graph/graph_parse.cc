@@ -191,6 +191,7 @@ class Parser {
     if (line.Skip("@")) op.scope = Scope(line.Word());
     if (line.Skip("node=")) op.node = Interned(line.Word());
     if (line.Skip("autograd")) op.thread = Thread::kAutograd;
+    if (line.Skip("kernel=")) op.kernel = KernelId(line.Number<size_t>());
     graph_.program.emplace_back(graph_.ops.Add(op));
   }
 
@@ -226,6 +227,8 @@ class Parser {
     const auto role = EnumNamed<Role>(line.Word(), 10);
     role ? void(storage.role = *role) : line.Fail("a role");
     if (line.Skip("name=")) storage.name = Scope(line.Word());
+    if (line.Skip("on=host")) storage.location = Location::kHost;
+    if (line.Skip("on=kernel")) storage.location = Location::kKernel;
     if (line.Skip("bytes=")) storage.bytes = Bytes(line.Number<int64_t>());
     const StorageId id = graph_.storages.Add(storage);
     storages_.emplace(name, id);

@@ -82,6 +82,7 @@ class Printer {
     if (op.scope.valid()) text_ += " @" + graph_.scopes[op.scope];
     if (op.node != nullptr) text_ += fmt::format(" node={}", op.node);
     if (op.thread == Thread::kAutograd) text_ += " autograd";
+    if (op.kernel.valid()) text_ += fmt::format(" kernel={}", op.kernel.index());
     text_ += '\n';
   }
 
@@ -93,6 +94,7 @@ class Printer {
     std::string text = fmt::format("s{}:{} {}", tensor.storage.index(), Type(tensor), Name(storage.role));
     if (storage.name.valid()) text += fmt::format(" name={}", graph_.scopes[storage.name]);
     const Bytes dense = SizeOf(tensor.dtype) * NumElements(tensor.sizes);
+    if (storage.location != Location::kDevice) text += storage.location == Location::kHost ? " on=host" : " on=kernel";
     if (storage.bytes != dense) text += fmt::format(" bytes={}", storage.bytes.count());
     return text;
   }

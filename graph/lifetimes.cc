@@ -70,7 +70,7 @@ class Walk {
   void AllocateResult(OpId id, TensorId tensor) {
     const StorageId storage = graph_.tensors[tensor].storage;
     const Storage& s = graph_.storages[storage];
-    if (s.producer != id) return;  // in place
+    if (s.producer != id || s.location != Location::kDevice) return;  // in place, or elsewhere
     Add(allocated_[storage] = RoundUp(s.bytes, kBlockStep));
   }
 

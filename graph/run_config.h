@@ -119,7 +119,35 @@ struct AccumulatePass {
   bool operator==(const AccumulatePass&) const = default;
 };
 
-using PassConfig = std::variant<RecomputePass, AccumulatePass>;
+// Runs of elementwise ops and reductions as one kernel, whose inner results never reach memory.
+struct FusePass {
+  bool reductions = true;  // else elementwise ops only
+  bool operator==(const FusePass&) const = default;
+};
+
+// The head's product and the loss in parts of the rows, so that whole logits never exist.
+struct ChunkLossPass {
+  int64_t chunks = 0;           // 0: as many as make a chunk's logits no larger than the head's input
+  bool gradient_early = false;  // the gradient is computed along with the loss instead of computing logits again
+  bool operator==(const ChunkLossPass&) const = default;
+};
+
+enum class OffloadWhat : uint8_t { kActivations, kOptimizerState };
+
+// Keeps tensors in the host's memory while nobody needs them.
+struct OffloadPass {
+  OffloadWhat what = OffloadWhat::kActivations;
+  Bytes smallest = kMiB;  // smaller ones stay
+  bool operator==(const OffloadPass&) const = default;
+};
+
+// Updates each parameter as soon as its gradient is there, and drops the gradient.
+struct OptimizerInBackwardPass {
+  bool operator==(const OptimizerInBackwardPass&) const = default;
+};
+
+using PassConfig =
+    std::variant<RecomputePass, FusePass, ChunkLossPass, AccumulatePass, OffloadPass, OptimizerInBackwardPass>;
 
 struct AllocatorConfig {
   std::string backend = "native";

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <set>
 #include <string>
 #include <vector>
 
@@ -122,6 +123,7 @@ class Verifier {
       if (holding_[storage] == 0)
         return Wrong(fmt::format("{} reads storage {}, which nobody holds", Label(op), storage.index()));
     }
+    RETURN_IF_ERROR(CheckKernel(id, op));
     RETURN_IF_ERROR(Produce(id, op));
     ++ops_;
     RETURN_IF_ERROR(TakeHold());
@@ -129,6 +131,21 @@ class Verifier {
       const StorageId storage = graph_.tensors[tensor].storage;
       if (holding_[storage] == 0)
         return Wrong(fmt::format("nobody holds storage {}, a result of {}", storage.index(), Label(op)));
+    }
+    return {};
+  }
+
+  Status CheckKernel(OpId id, const Op& op) {
+    const bool goes_on = ops_ > 0 && graph_.ops[OpId(ops_ - 1)].kernel == op.kernel;
+    if (op.kernel.valid() && !goes_on && !kernels_.insert(op.kernel).second) {
+      return Wrong(fmt::format("{} belongs to a kernel that has ended", Label(op)));
+    }
+    for (const TensorId tensor : graph_.Inputs(op)) {
+      const Storage& storage = graph_.storages[graph_.tensors[tensor].storage];
+      if (storage.location != Location::kKernel) continue;
+      if (!op.kernel.valid() || graph_.ops[storage.producer].kernel != op.kernel) {
+        return Wrong(fmt::format("{} (op {}) reads what is inside another kernel", Label(op), id.index()));
+      }
     }
     return {};
   }
@@ -180,6 +197,7 @@ class Verifier {
   size_t phases_ = 0;  // that have begun
   size_t next_holder_ = 0;
   size_t next_probe_ = 0;
+  std::set<KernelId> kernels_;
   Column<StorageId, uint8_t> produced_;
   Column<StorageId, uint32_t> holding_;
   Column<HolderId, State> state_;

@@ -9,6 +9,7 @@
 // What is used is there:
 //  - an op reads tensors of storages that were produced before it and that somebody still holds; so does a probe
 //  - a result is either a storage that the op produces, or one of its operands: changed in place
+//  - ops of one kernel stand side by side; what stays inside it only they read
 // Holders come and go in order:
 //  - each takes hold while its storage lives, lets go at most once, and later than it took hold
 //  - each storage has one that took hold before the next op but one: nothing dies unheld

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <limits>
+#include <set>
 #include <string_view>
 #include <utility>
 
@@ -72,6 +73,10 @@ class Executor {
     alive_.resize(lowered.tape.allocations.size());
     bytes_.resize(lowered.tape.allocations.size());
     segments_.resize(placed.largest.size());
+    holders_elsewhere_.resize(graph.storages.size());
+    for (const Holder& holder : graph.holders) {
+      if (graph.storages[holder.storage].location != Location::kDevice) ++holders_elsewhere_[holder.storage];
+    }
   }
 
   Result<Execution> Run() {
@@ -104,6 +109,7 @@ class Executor {
           break;
         case Step::Kind::kRelease:
           RETURN_IF_ERROR(ApplyEvents(begin, end));
+          RETURN_IF_ERROR(LetGoElsewhere(graph_.holders[step.holder()].storage));
           break;
         case Step::Kind::kPhase:
           if (options_.on_phase) options_.on_phase(step.phase());
@@ -195,8 +201,39 @@ class Executor {
     return {};
   }
 
+  // --- What the allocator doesn't place (Location::kHost, kKernel): a segment of its own each, behind the allocator's,
+  // for as long as somebody holds it. It counts nowhere.
+
+  int64_t SegmentOf(StorageId storage) const {
+    return static_cast<int64_t>(placed_.largest.size()) + 1 + static_cast<int64_t>(storage.index());
+  }
+
+  Status MakeElsewhere(OpId id) {
+    for (const TensorId result : graph_.Results(graph_.ops[id])) {
+      const StorageId storage = graph_.tensors[result].storage;
+      const Storage& s = graph_.storages[storage];
+      if (s.producer != id || s.location == Location::kDevice || s.bytes == Bytes()) continue;
+      ASSIGN_OR_RETURN(const MapOutcome outcome, backend_.Map(SegmentOf(storage), s.bytes, s.bytes));
+      if (outcome == MapOutcome::kOutOfMemory) {
+        return Error{ErrorCode::kUnavailable, "there is no memory for what lies outside of the device's"};
+      }
+      elsewhere_.insert(storage);
+      RETURN_IF_ERROR(backend_.Fill(backend_.Address(SegmentOf(storage), Bytes()), s.bytes, kPoison));
+    }
+    return {};
+  }
+
+  Status LetGoElsewhere(StorageId storage) {
+    if (graph_.storages[storage].location == Location::kDevice || --holders_elsewhere_[storage] > 0) return {};
+    return elsewhere_.erase(storage) > 0 ? backend_.Unmap(SegmentOf(storage)) : Status();
+  }
+
   Status UnmapAll() {
     Status first;
+    for (const StorageId storage : elsewhere_) {
+      const Status status = backend_.Unmap(SegmentOf(storage));
+      if (!status.ok() && first.ok()) first = status;
+    }
     for (size_t i = 0; i < segments_.size(); ++i) {
       if (segments_[i] == Bytes()) continue;
       const Status status = backend_.Unmap(static_cast<int64_t>(i));
@@ -217,6 +254,7 @@ class Executor {
       NoteScratch(i);
     }
     if (stopped_) return {};
+    RETURN_IF_ERROR(MakeElsewhere(id));
     RETURN_IF_ERROR(RunKernel(id));
     return ApplyEvents(kernel_at, end);
   }
@@ -274,6 +312,7 @@ class Executor {
     const TensorInfo& t = graph_.tensors[id];
     TensorSpan span = {nullptr, t.dtype, t.sizes, t.strides};
     const AllocationId allocation = lowered_.allocations[t.storage];
+    if (graph_.storages[t.storage].location != Location::kDevice) return SpanElsewhere(id, reader);
     if (!allocation.valid()) return span;  // no bytes
     const Bytes end = SizeOf(t.dtype) * (t.offset + Extent(t.sizes, t.strides));
     CHECK(t.offset >= 0 && end <= graph_.storages[t.storage].bytes);
@@ -287,6 +326,18 @@ class Executor {
       return span;
     }
     span.data = backend_.Address(p.segment, p.offset + SizeOf(t.dtype) * t.offset);
+    return span;
+  }
+
+  TensorSpan SpanElsewhere(TensorId id, OpId reader) {
+    const TensorInfo& t = graph_.tensors[id];
+    TensorSpan span = {nullptr, t.dtype, t.sizes, t.strides};
+    if (elsewhere_.contains(t.storage)) {
+      span.data = backend_.Address(SegmentOf(t.storage), SizeOf(t.dtype) * t.offset);
+    } else if (graph_.storages[t.storage].bytes > Bytes()) {
+      AddFinding(FindingKind::kNotAlive, reader, "an operand is not alive: " + NameOf(t.storage));
+      stopped_ = true;
+    }
     return span;
   }
 
@@ -384,6 +435,8 @@ class Executor {
   Column<AllocationId, uint8_t> alive_;
   Column<AllocationId, Bytes> bytes_;  // asked for
   std::vector<Bytes> segments_;        // mapped bytes of each
+  Column<StorageId, uint32_t> holders_elsewhere_;
+  std::set<StorageId> elsewhere_;
   size_t next_change_ = 0;
   size_t next_probe_ = 0;
   Bytes requested_, allocated_, reserved_;

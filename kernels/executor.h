@@ -21,6 +21,9 @@
 // Temporaries of a memory rule exist for as long as the tape says. A kernel gets those that live when it runs, as
 // scratch; it may use them or not (the host's twin needs few), but no device kernel takes memory of its own.
 //
+// Storages that aren't on the device (graph.h: Location) have memory of their own beside it, which counts nowhere:
+// values of a graph with fused kernels or offloaded tensors are executed, not the fusion or the transfer.
+//
 // What isn't as it should be is a finding: an operand that isn't alive (its allocation was never made or is freed), a
 // NaN in a result, an index out of range. Findings are data. An Error is for what can't be executed at all: an op
 // without a kernel, a device that isn't there.

@@ -150,16 +150,20 @@ Graph GraphEditor::Finish() && {
       result.program.emplace_back(holder);
     }
   }
-  result.attributes = std::move(graph_.attributes);
-  result.scopes = std::move(graph_.scopes);
-  result.phases = std::move(graph_.phases);
-  result.parameters = graph_.parameters;
-  result.assumptions = std::move(graph_.assumptions);
+  std::vector<Probe> probes;
   for (Probe probe : graph_.probes) {
     probe.tensor = tensor_number_[probe.tensor];
-    if (probe.tensor.valid()) result.probes.push_back(probe);
+    if (probe.tensor.valid()) probes.push_back(probe);
   }
-  return result;
+  // Whatever else a graph has stays as it is.
+  graph_.ops = std::move(result.ops);
+  graph_.operands = std::move(result.operands);
+  graph_.tensors = std::move(result.tensors);
+  graph_.storages = std::move(result.storages);
+  graph_.holders = std::move(result.holders);
+  graph_.program = std::move(result.program);
+  graph_.probes = std::move(probes);
+  return std::move(graph_);
 }
 
 }  // namespace tidemark

@@ -26,19 +26,20 @@ using Network = boost::adjacency_list<
 
 class Cutter {
  public:
-  Cutter(const RecomputeAnalysis& analysis, const MicroStep& micro) : analysis_(analysis), micro_(micro), network_(2) {
+  Cutter(const RecomputeAnalysis& analysis, const MicroStep& micro, const CutOptions& options)
+      : analysis_(analysis), micro_(micro), options_(options), network_(2) {
     node_of_op_.resize(analysis.graph.ops.size());
     node_of_storage_.resize(analysis.graph.storages.size());
   }
 
-  void Build(const RepeatPrice& price) {
+  void Build() {
     for (const StorageId storage : analysis_.ForwardStorages(micro_)) {
       const bool saved = IsSaved(storage);
-      if (saved && !analysis_.Droppable(storage, micro_)) continue;  // there anyway
+      if (saved && (Fixed(storage) || !analysis_.Droppable(storage, micro_))) continue;  // there anyway
       storages_.push_back(storage);
       node_of_storage_[storage] = AddNode();
     }
-    for (const StorageId storage : storages_) AddStorage(storage, price);
+    for (const StorageId storage : storages_) AddStorage(storage);
   }
 
   // Which nodes reach the sink without a saturated edge: backward's side.
@@ -60,6 +61,17 @@ class Cutter {
         stack.push_back(from);
       }
     }
+  }
+
+  std::vector<OpId> Repeated() const {
+    std::vector<OpId> ops;
+    for (int64_t i = micro_.forward.begin; i < micro_.forward.end; ++i) {
+      const Step step = analysis_.graph.program[static_cast<size_t>(i)];
+      if (step.kind() != Step::Kind::kOp) continue;
+      const size_t node = node_of_op_[step.op()];
+      if (node != 0 && backward_side_[node]) ops.push_back(step.op());
+    }
+    return ops;
   }
 
   void Enter(RecomputePlan& plan) const {
@@ -89,6 +101,7 @@ class Cutter {
     boost::put(boost::edge_reverse, network_, back, forth);
   }
 
+  bool Fixed(StorageId storage) const { return options_.fixed && options_.fixed(storage); }
   bool IsSaved(StorageId storage) const { return analysis_.lives.dies[storage] >= micro_.backward.begin; }
 
   bool Repeated(StorageId storage) const {
@@ -99,14 +112,14 @@ class Cutter {
   }
 
   // Its writers, what they read, and who needs it.
-  void AddStorage(StorageId storage, const RepeatPrice& price) {
+  void AddStorage(StorageId storage) {
     const size_t node = node_of_storage_[storage];
-    const bool repeatable = analysis_.Repeatable(storage, micro_);
+    const bool repeatable = !Fixed(storage) && analysis_.Repeatable(storage, micro_);
     const Bytes bytes = RoundUp(analysis_.graph.storages[storage].bytes, kBlockStep);
     size_t producer = 0;
     for (const Use& use : analysis_.uses.Of(storage)) {
       if (!use.writes || !analysis_.Within(use.op, micro_.forward)) continue;
-      const size_t writer = NodeOf(use.op, price, repeatable);
+      const size_t writer = NodeOf(use.op, repeatable);
       if (producer == 0) {
         producer = writer;
         AddEdge(producer, node, bytes.count());
@@ -118,11 +131,11 @@ class Cutter {
     if (analysis_.ReadIn(storage, micro_.backward)) AddEdge(node, kSink, kNotAgain);
   }
 
-  size_t NodeOf(OpId op, const RepeatPrice& price, bool repeatable) {
+  size_t NodeOf(OpId op, bool repeatable) {
     size_t& node = node_of_op_[op];
     if (node == 0) {
       node = AddNode();
-      AddEdge(kSource, node, price(op));
+      AddEdge(kSource, node, options_.price(op));
       for (const TensorId input : analysis_.graph.Inputs(analysis_.graph.ops[op])) {
         const size_t from = node_of_storage_[analysis_.graph.tensors[input].storage];
         if (from != 0) AddEdge(from, node, kNotAgain);
@@ -134,6 +147,7 @@ class Cutter {
 
   const RecomputeAnalysis& analysis_;
   const MicroStep& micro_;
+  const CutOptions& options_;
   Network network_;
   std::vector<StorageId> storages_;
   Column<OpId, size_t> node_of_op_;            // 0: none
@@ -143,12 +157,13 @@ class Cutter {
 
 }  // namespace
 
-void CutMicroStep(const RecomputeAnalysis& analysis, const MicroStep& micro, const RepeatPrice& price,
-                  RecomputePlan& plan) {
-  Cutter cutter(analysis, micro);
-  cutter.Build(price);
+std::vector<OpId> CutMicroStep(const RecomputeAnalysis& analysis, const MicroStep& micro, const CutOptions& options,
+                               RecomputePlan& plan) {
+  Cutter cutter(analysis, micro, options);
+  cutter.Build();
   cutter.Solve();
   cutter.Enter(plan);
+  return cutter.Repeated();
 }
 
 }  // namespace tidemark

@@ -15,12 +15,17 @@ namespace tidemark {
 
 // What running an op again costs, in the unit of a saved byte.
 constexpr int64_t kNotAgain = int64_t{1} << 50;
-using RepeatPrice = std::function<int64_t(OpId)>;
+struct CutOptions {
+  std::function<int64_t(OpId)> price;
+  // Storages that stay where they are saved and can't be computed again where they aren't: they cut the forward into
+  // regions that don't know of each other. Empty: none.
+  std::function<bool(StorageId)> fixed;
+};
 
 // Enters into `plan` the decision for each storage of the micro-step's forward that costs the least: saved bytes plus
 // the price of what runs again. Of several minimum cuts the one nearest to backward. What lives on in backward anyway
-// (a caller's logits, weights) is free to read.
-void CutMicroStep(const RecomputeAnalysis& analysis, const MicroStep& micro, const RepeatPrice& price,
-                  RecomputePlan& plan);
+// (a caller's logits, weights) is free to read. Returns the ops that run again.
+std::vector<OpId> CutMicroStep(const RecomputeAnalysis& analysis, const MicroStep& micro, const CutOptions& options,
+                               RecomputePlan& plan);
 
 }  // namespace tidemark

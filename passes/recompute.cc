@@ -7,6 +7,7 @@
 
 #include "graph/op.h"
 #include "passes/min_cut.h"
+#include "passes/recompute_budget.h"
 
 namespace tidemark {
 namespace {
@@ -98,8 +99,7 @@ RecomputePlan PlanOf(const RecomputeAnalysis& analysis, const RecomputePass& pas
         DropNamed(analysis, micro, kinds, plan);
         break;
       case RecomputePolicy::kMinCut:
-        CutMicroStep(
-            analysis, micro, [&](OpId op) { return FreeButProducts(analysis.graph, op); }, plan);
+        CutMicroStep(analysis, micro, {.price = [&](OpId op) { return FreeButProducts(analysis.graph, op); }}, plan);
         break;
       case RecomputePolicy::kFull:
       case RecomputePolicy::kBudget:
@@ -109,9 +109,10 @@ RecomputePlan PlanOf(const RecomputeAnalysis& analysis, const RecomputePass& pas
   return plan;
 }
 
-Result<PassResult> Recompute(Graph graph, const PassConfig& config, const PassContext& /*context*/) {
+Result<PassResult> Recompute(Graph graph, const PassConfig& config, const PassContext& context) {
   const auto& pass = std::get<RecomputePass>(config);
   if (pass.policy == RecomputePolicy::kFull) return PassResult{std::move(graph), {}};
+  if (pass.policy == RecomputePolicy::kBudget) return RecomputeWithin(std::move(graph), pass.budget, context);
   const RecomputeAnalysis analysis(graph);
   return PassResult{ApplyRecompute(analysis, PlanOf(analysis, pass)), {}};
 }

@@ -49,7 +49,7 @@ class Rewriter {
       const Step step = graph_.program[static_cast<size_t>(i)];
       if (step.kind() == Step::Kind::kOp) Redirect(step.op(), static_cast<uint32_t>(i));
     }
-    for (const StorageId storage : dropped) MoveHolders(storage);
+    for (const StorageId storage : dropped) MoveHoldersOf(storage);
     Place();
     for (const Stay& stay : stays_) copies_.stay_of[stay.old] = kNone;
   }
@@ -162,22 +162,15 @@ class Rewriter {
     return editor_.AddTensor(tensor);
   }
 
-  // Those who held a dropped storage through backward hold its copy.
-  void MoveHolders(StorageId storage) {
+  // Those who held a dropped storage through backward hold its copy; without one, they go.
+  void MoveHoldersOf(StorageId storage) {
     const uint32_t index = copies_.stay_of[storage];
-    for (const HolderId holder : analysis_.holders[storage]) {
-      const uint32_t released = analysis_.lives.released_at[holder];
-      if (released < micro_.backward.begin) continue;
-      if (index == kNone || released < stays_[index].begins) {
-        editor_.Drop(holder);
-        continue;
-      }
-      Stay& stay = stays_[index];
-      const OpId since = graph_.holders[holder].since;
-      const bool later = since.index() > 0 && analysis_.lives.op_at[OpId(since.index() - size_t{1})] >= stay.begins;
-      editor_.MoveHolder(holder, stay.storage, later ? OpId() : stay.since);
-      stay.held_to = std::max(stay.held_to, released);
+    if (index == kNone) {
+      MoveHolders(analysis_, micro_, storage, storage, OpId(), kNone, editor_);
+      return;
     }
+    Stay& stay = stays_[index];
+    stay.held_to = MoveHolders(analysis_, micro_, storage, stay.storage, stay.since, stay.begins, editor_);
   }
 
   // Puts copies where they belong, and behind the last reader of each stay the release of who holds it.
@@ -245,6 +238,10 @@ bool RecomputeAnalysis::Repeatable(StorageId storage, const MicroStep& micro) co
 }
 
 bool RecomputeAnalysis::Droppable(StorageId storage, const MicroStep& micro) const {
+  return OnlySaved(storage, micro) && Repeatable(storage, micro);
+}
+
+bool RecomputeAnalysis::OnlySaved(StorageId storage, const MicroStep& micro) const {
   if (!micro.forward.Contains(lives.born[storage])) return false;
   bool kept = false;
   for (const HolderId id : holders[storage]) {
@@ -256,7 +253,7 @@ bool RecomputeAnalysis::Droppable(StorageId storage, const MicroStep& micro) con
     if (released >= micro.backward.end) return false;
     kept = true;
   }
-  return kept && Repeatable(storage, micro);
+  return kept;
 }
 
 std::vector<StorageId> RecomputeAnalysis::ForwardStorages(const MicroStep& micro) const {
@@ -274,6 +271,24 @@ std::vector<StorageId> RecomputeAnalysis::ForwardStorages(const MicroStep& micro
 
 bool RecomputeAnalysis::ReadIn(StorageId storage, const Interval& interval) const {
   return std::ranges::any_of(uses.Of(storage), [&](const Use& use) { return Within(use.op, interval); });
+}
+
+uint32_t MoveHolders(const RecomputeAnalysis& analysis, const MicroStep& micro, StorageId old, StorageId copy,
+                     OpId since, uint32_t begins, GraphEditor& editor) {
+  uint32_t held_to = 0;
+  for (const HolderId holder : analysis.holders[old]) {
+    const uint32_t released = analysis.lives.released_at[holder];
+    if (released < micro.backward.begin) continue;
+    if (released < begins) {
+      editor.Drop(holder);
+      continue;
+    }
+    const OpId took = analysis.graph.holders[holder].since;
+    const bool later = took.index() > 0 && analysis.lives.op_at[OpId(took.index() - size_t{1})] >= begins;
+    editor.MoveHolder(holder, copy, later ? OpId() : since);
+    held_to = std::max(held_to, released);
+  }
+  return held_to;
 }
 
 Graph ApplyRecompute(const RecomputeAnalysis& analysis, const RecomputePlan& plan) {

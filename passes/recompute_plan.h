@@ -44,7 +44,9 @@ struct RecomputeAnalysis {
   // Whether the storage's value can be computed again from what its writers read: they all stand in the micro-step's
   // forward, before anyone else reads it, and copy nothing from the host.
   bool Repeatable(StorageId storage, const MicroStep& micro) const;
-  // Whether it is kept for backward, and for nothing else, and could be computed again instead.
+  // Whether it is kept for backward, and for nothing else: a node's saved tensor, and who unpacks it.
+  bool OnlySaved(StorageId storage, const MicroStep& micro) const;
+  // Whether it is so kept, and could be computed again instead.
   bool Droppable(StorageId storage, const MicroStep& micro) const;
   // Storages that the micro-step's forward produces, in order.
   std::vector<StorageId> ForwardStorages(const MicroStep& micro) const;
@@ -52,6 +54,12 @@ struct RecomputeAnalysis {
   // Whether an op between these positions, both excluded, writes it.
   bool WrittenBetween(StorageId storage, uint32_t after, int64_t before) const;
 };
+
+class GraphEditor;
+// Those who held `old` through the micro-step's backward hold `copy` from right after `since` on, which runs right
+// before `begins`; who lets go before that is dropped. Returns the position until when somebody holds it; 0: nobody.
+uint32_t MoveHolders(const RecomputeAnalysis& analysis, const MicroStep& micro, StorageId old, StorageId copy,
+                     OpId since, uint32_t begins, GraphEditor& editor);
 
 using RecomputePlan = Column<StorageId, Keep>;
 

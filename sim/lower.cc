@@ -98,7 +98,7 @@ class Lowering {
   void AllocateResult(OpId id, TensorId tensor) {
     const StorageId storage = graph_.tensors[tensor].storage;
     const Storage& s = graph_.storages[storage];
-    if (s.producer != id) return;  // in place
+    if (s.producer != id || s.location != Location::kDevice) return;  // in place, or elsewhere
     const AllocationId allocation = Allocate(id, s.bytes, storage, nullptr);
     result_.allocations[storage] = allocation;
     if (allocation.valid() && s.name.valid()) Describe(allocation, s, graph_.tensors[tensor]);

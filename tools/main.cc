@@ -2,7 +2,7 @@
 
 int main(int argc, char** argv) {
   constexpr tidemark::AddCommand kCommands[] = {
-      &tidemark::AddSimulate, &tidemark::AddCompare,  &tidemark::AddReplay,
+      &tidemark::AddSimulate, &tidemark::AddCompare,  &tidemark::AddFit,  &tidemark::AddReplay,
       &tidemark::AddRecord,   &tidemark::AddValidate, &tidemark::AddList,
   };
   return tidemark::RunCommandLine(argc, argv, kCommands);

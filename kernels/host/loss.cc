@@ -32,7 +32,7 @@ Result<RunOutcome> NllLoss(const KernelCall& c) {
     sum -= static_cast<double>(value);
     count += 1;
   }
-  sum /= count;
+  if (c.attributes.integer[1] == 0) sum /= count;
   Elements(c.out[0]).Store(0, 1, &sum);
   Elements(c.out[1]).Store(0, 1, &count);
   return RunOutcome::kDone;

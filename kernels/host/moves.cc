@@ -31,6 +31,9 @@ TensorSpan Part(TensorSpan t, int dim, int64_t begin, int64_t size, int64_t step
   return t;
 }
 
+// To the host's memory and back: the same memory here.
+Result<RunOutcome> Transfer(const KernelCall& c) { return Copy(c.in[0], c.out[0]); }
+
 Result<RunOutcome> Arange(const KernelCall& c) {
   return Generate(c.out[0], [start = c.attributes.number](int64_t i) { return start + static_cast<double>(i); });
 }
@@ -176,6 +179,8 @@ Result<RunOutcome> EmbeddingBackward(const KernelCall& c) {
 
 std::span<const KernelEntry> MoveKernels() {
   static constexpr std::array kEntries = {
+      KernelEntry{OpKind::kOffload, &Transfer},
+      KernelEntry{OpKind::kFetch, &Transfer},
       KernelEntry{OpKind::kArange, &Arange},
       KernelEntry{OpKind::kFull, &Full},
       KernelEntry{OpKind::kOnesLike, &OnesLike},

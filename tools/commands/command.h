@@ -39,6 +39,7 @@ int RunCommandLine(int argc, const char* const* argv, std::span<const AddCommand
 
 void AddSimulate(CLI::App& app, CommandRun* run);
 void AddCompare(CLI::App& app, CommandRun* run);
+void AddFit(CLI::App& app, CommandRun* run);
 void AddReplay(CLI::App& app, CommandRun* run);
 void AddList(CLI::App& app, CommandRun* run);
 void AddRecord(CLI::App& app, CommandRun* run);

@@ -47,7 +47,7 @@ std::string Differences(const Report& base, const Report& variant) {
 // Whether both peaks lie at the same place of some step.
 bool SamePlace(const Moment& a, const Moment& b) { return a.phase == b.phase && a.op == b.op; }
 
-std::string Place(const Moment& at) {
+std::string Describe(const Moment& at) {
   return at.op.empty() ? DescribeMoment(at) : fmt::format("{}, at {}", DescribeMoment(at), at.op);
 }
 
@@ -81,7 +81,7 @@ std::string ExplainVariant(const Variant& base, const Variant& variant) {
   if (std::max(allocated, -allocated) >= kMuch) {
     text = fmt::format("at the peak: {}", Differences(from, to));
     if (!SamePlace(from.at, to.at)) {
-      text += fmt::format("; it moved to {}; {}", Place(to.at), Largest(to));
+      text += fmt::format("; it moved to {}; {}", Describe(to.at), Largest(to));
     } else if (allocated < Bytes(0) && to.largest.size() == from.largest.size() && !to.largest.empty() &&
                to.largest.front().bytes == from.largest.front().bytes) {
       text += fmt::format("; it stays at {}, where {}, untouched", to.at.op, Largest(to).substr(4));

@@ -1,6 +1,7 @@
 #include "tools/config/passes.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <array>
 #include <optional>
@@ -70,9 +71,60 @@ Result<PassConfig> ReadAccumulate(const DocumentNode& node) {
   return PassConfig(pass);
 }
 
+Result<PassConfig> ReadFuse(const DocumentNode& node) {
+  FusePass pass;
+  MapReader reader(node, "passes.fuse");
+  reader.Bool("reductions", &pass.reductions);
+  RETURN_IF_ERROR(reader.Finish());
+  return PassConfig(pass);
+}
+
+Result<PassConfig> ReadChunkLoss(const DocumentNode& node) {
+  ChunkLossPass pass;
+  MapReader reader(node, "passes.chunk_loss");
+  reader.Integer("chunks", &pass.chunks, {.min = 0});
+  reader.Bool("gradient_early", &pass.gradient_early);
+  RETURN_IF_ERROR(reader.Finish());
+  return PassConfig(pass);
+}
+
+Result<PassConfig> ReadOffload(const DocumentNode& node) {
+  OffloadPass pass;
+  MapReader reader(node, "passes.offload");
+  reader.Word("what", &pass.what, Words<OffloadWhat>(kOffloadWords));
+  reader.Size("smallest", &pass.smallest, Bytes(1));
+  RETURN_IF_ERROR(reader.Finish());
+  return PassConfig(pass);
+}
+
+Result<PassConfig> ReadOptimizerInBackward(const DocumentNode& node) {
+  MapReader reader(node, "passes.optimizer_in_backward");
+  RETURN_IF_ERROR(reader.Finish());
+  return PassConfig(OptimizerInBackwardPass());
+}
+
+std::string OptionsYaml(const RecomputePass& pass) {
+  std::string options = fmt::format("policy: {}", WordOf(kRecomputePolicyWords, pass.policy));
+  if (pass.reentrant) options += ", reentrant: true";
+  if (pass.policy == RecomputePolicy::kEveryN) options += fmt::format(", blocks: {}", pass.blocks);
+  if (pass.policy == RecomputePolicy::kSelective) options += fmt::format(", ops: [{}]", fmt::join(pass.ops, ", "));
+  if (pass.policy == RecomputePolicy::kBudget) options += fmt::format(", budget: {}B", pass.budget.count());
+  return options;
+}
+std::string OptionsYaml(const FusePass& pass) { return pass.reductions ? "" : "reductions: false"; }
+std::string OptionsYaml(const ChunkLossPass& pass) {
+  return fmt::format("chunks: {}{}", pass.chunks, pass.gradient_early ? ", gradient_early: true" : "");
+}
+std::string OptionsYaml(const AccumulatePass& pass) { return fmt::format("parts: {}", pass.parts); }
+std::string OptionsYaml(const OffloadPass& pass) {
+  return fmt::format("what: {}, smallest: {}B", WordOf(kOffloadWords, pass.what), pass.smallest.count());
+}
+std::string OptionsYaml(const OptimizerInBackwardPass&) { return ""; }
+
 // In the order of PassConfig.
 using ReadPass = Result<PassConfig> (*)(const DocumentNode& node);
-constexpr std::array<ReadPass, std::variant_size_v<PassConfig>> kReaders = {&ReadRecompute, &ReadAccumulate};
+constexpr std::array<ReadPass, std::variant_size_v<PassConfig>> kReaders = {
+    &ReadRecompute, &ReadFuse, &ReadChunkLoss, &ReadAccumulate, &ReadOffload, &ReadOptimizerInBackward};
 
 Result<PassConfig> ReadOne(const DocumentField& field) {
   std::vector<std::string> names;
@@ -84,6 +136,11 @@ Result<PassConfig> ReadOne(const DocumentField& field) {
 }
 
 }  // namespace
+
+std::string PassYaml(const PassConfig& pass) {
+  const std::string options = std::visit([](const auto& one) { return OptionsYaml(one); }, pass);
+  return fmt::format("{{{}: {{{}}}}}", InfoOf(pass).name, options);
+}
 
 Result<std::vector<PassConfig>> ReadPasses(const DocumentNode& node) {
   std::vector<PassConfig> passes;

@@ -1,6 +1,7 @@
 // The passes of a run file.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "graph/base/result.h"
@@ -11,5 +12,8 @@ namespace tidemark {
 
 // `passes: [{recompute: {policy: full}}, {fuse: {}}]`, or a map of them, each once: `passes: {fuse: {}}`.
 Result<std::vector<PassConfig>> ReadPasses(const DocumentNode& node);
+
+// The entry of a run file's list that says the same: "{recompute: {policy: min-cut}}".
+std::string PassYaml(const PassConfig& pass);
 
 }  // namespace tidemark

@@ -45,6 +45,8 @@ inline constexpr std::pair<std::string_view, RecomputePolicy> kRecomputePolicyWo
     {"selective", RecomputePolicy::kSelective},
     {"min-cut", RecomputePolicy::kMinCut},
     {"budget", RecomputePolicy::kBudget}};
+inline constexpr std::pair<std::string_view, OffloadWhat> kOffloadWords[] = {
+    {"activations", OffloadWhat::kActivations}, {"optimizer-state", OffloadWhat::kOptimizerState}};
 
 // The word of a value in one of the tables above.
 template <typename Enum, size_t kCount>

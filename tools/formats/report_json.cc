@@ -186,7 +186,15 @@ Json OptionsJson(const RecomputePass& pass) {
   return options;
 }
 
+Json OptionsJson(const FusePass& pass) { return {{"reductions", pass.reductions}}; }
+Json OptionsJson(const ChunkLossPass& pass) {
+  return {{"chunks", pass.chunks}, {"gradient_early", pass.gradient_early}};
+}
 Json OptionsJson(const AccumulatePass& pass) { return {{"parts", pass.parts}}; }
+Json OptionsJson(const OffloadPass& pass) {
+  return {{"what", WordOf(kOffloadWords, pass.what)}, {"smallest", fmt::format("{}B", pass.smallest.count())}};
+}
+Json OptionsJson(const OptimizerInBackwardPass&) { return Json::object(); }
 
 Json PassJson(const PassConfig& pass) {
   return {{std::string(InfoOf(pass).name), std::visit([](const auto& options) { return OptionsJson(options); }, pass)}};

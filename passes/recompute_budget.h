@@ -1,0 +1,45 @@
+// The cheapest plan in time with which the allocator reserves no more than a budget, fragmentation included.
+//
+// 1. Options. Each region (regions.h) can be cut at several prices of its ops' time against saved bytes (min_cut.h):
+//    from nothing running again to everything but what the region is handed. Cuts at all prices that make a difference,
+//    up to kMaxOptions, are the region's options; each has a time, and bytes that it keeps from forward to backward.
+// 2. Plans. An exact dynamic program over the regions finds the cheapest choice of options whose highest sum of live
+//    bytes stays below a target; it is run for a ladder of targets. Plans of checkpoints around some blocks only, and
+//    of checkpoints around groups of blocks, go along.
+// 3. Truth. Every plan is carried out and measured: its time, and what the allocator reserves for it. The budget
+// chooses
+//    among the measured plans: the fastest that fits; of equally fast ones the smallest.
+//
+// The plans don't depend on the budget, so a larger budget never gives a slower plan, nor one with a lower peak; a plan
+// never takes more than the budget. Since live bytes are never more than reserved ones, the dynamic program's answer
+// for live bytes <= budget bounds the time of every plan of step 2's kind from below: the optimality gap that is noted.
+#pragma once
+
+#include <vector>
+
+#include "passes/pass.h"
+#include "passes/recompute_plan.h"
+
+namespace tidemark {
+
+struct MeasuredPlan {
+  RecomputePlan plan;
+  Nanos time;      // of the whole run's ops
+  Bytes reserved;  // PassContext::physical_peak, or live bytes where there is none
+};
+
+// Plans from which a budget may choose, by rising time; each takes less than all before it. `bound(bytes)`: no mixture
+// of the regions' options with at most so many live bytes is faster; the time of the unchanged graph if none is
+// possible.
+struct PlanFront {
+  std::vector<MeasuredPlan> plans;
+  std::function<Nanos(Bytes)> bound;
+  int measured = 0;  // plans that were carried out
+};
+// Errors: what physical_peak says; a device whose rates aren't known.
+Result<PlanFront> MeasurePlans(const RecomputeAnalysis& analysis, const PassContext& context);
+
+// Errors: no plan stays within the budget (the least is named); what MeasurePlans says.
+Result<PassResult> RecomputeWithin(Graph graph, Bytes budget, const PassContext& context);
+
+}  // namespace tidemark

@@ -1,0 +1,20 @@
+// Graphs executed on the host, in memory laid out as predicted and with freed bytes poisoned.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "graph/device.h"
+#include "graph/graph.h"
+#include "kernels/executor.h"
+
+namespace tidemark {
+
+// A graph that can't be lowered, placed or executed fails the test.
+Execution ExecuteGraph(const Graph& graph, const DeviceSpec& device);
+
+// What differs between two executions' losses and gradients; empty: nothing. `tolerance` is relative to the largest
+// value of each tensor; 0: to the bit.
+std::string DifferenceOf(const Execution& expected, const Execution& actual, double tolerance);
+
+}  // namespace tidemark

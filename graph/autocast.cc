@@ -16,7 +16,11 @@ AutocastRegion::~AutocastRegion() {
   state.enabled = outer_enabled_;
   state.dtype = outer_dtype_;
   if (--state.depth > 0) return;
-  // PyTorch drops them in the order of a hash of addresses; no allocation lies between, so any order will do.
+  if (state.cached_owner.size() > 1) {
+    tracer_.Assume(
+        "leaving autocast, PyTorch frees its cached casts in the order of a hash of host addresses: assumed that it is "
+        "the order of casting (no allocation lies between, so nothing else depends on it)");
+  }
   for (Tensor& owner : state.cached_owner) owner.impl()->cast.Reset();
   state.cached_owner.clear();
 }

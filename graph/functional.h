@@ -60,6 +60,9 @@ Tensor GeluTanh(Operand a);  // tanh form
 Tensor Silu(Operand a);
 Tensor MaskedFill(Operand a, Operand mask, double value);
 Tensor WhereOrNumber(Operand condition, Operand a, double otherwise);  // torch.where(condition, a, number)
+Tensor Where(Operand condition, Operand a, Operand b);                 // no gradient
+Tensor WhereNumbers(Operand condition, double a, double b);            // of two numbers: fp32
+Tensor Clamp(Operand a, Operand low, Operand high);                    // no gradient of the limits
 Tensor Dropout(Operand a, double p, bool training);
 Tensor Compare(Comparison how, Operand a, Operand b);  // bool
 Tensor Compare(Comparison how, Operand a, double number);

@@ -178,6 +178,9 @@ struct Graph {
   std::vector<Step> program;
   std::vector<Probe> probes;  // by phase
   int64_t parameters = 0;     // elements
+  // What the program would read back from the device, or take from the host's addresses, and what was assumed instead;
+  // each once, in the order in which the trace met them.
+  std::vector<std::string> assumptions;
 
   std::span<const TensorId> Inputs(const Op& op) const {
     return std::span(operands).subspan(op.first_operand, op.inputs);

@@ -99,9 +99,15 @@ Tensor LayerNormLayer::Forward(const Tensor& x) const {
   return LayerNorm(x, weight_->tensor, TensorOf(bias_), epsilon_);
 }
 
-EmbeddingLayer::EmbeddingLayer(Module& parent, const std::string& name, int64_t rows, int64_t width)
+EmbeddingLayer::EmbeddingLayer(Module& parent, const std::string& name, int64_t rows, int64_t width,
+                               ParameterPtr shared)
     : Layer(parent, name) {
-  weight_ = AddParameter("weight", {rows, width});
+  if (shared != nullptr) {
+    weight_ = std::move(shared);
+    Share(weight_);
+  } else {
+    weight_ = AddParameter("weight", {rows, width});
+  }
 }
 Tensor EmbeddingLayer::Forward(const Tensor& indices) const { return Embedding(weight_->tensor, indices); }
 

@@ -107,7 +107,8 @@ class LayerNormLayer : public Layer {
 
 class EmbeddingLayer : public Layer {
  public:
-  EmbeddingLayer(Module& parent, const std::string& name, int64_t rows, int64_t width);
+  // `shared`: a weight of another module.
+  EmbeddingLayer(Module& parent, const std::string& name, int64_t rows, int64_t width, ParameterPtr shared = nullptr);
   const ParameterPtr& weight() const { return weight_; }
 
  protected:

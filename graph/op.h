@@ -74,6 +74,15 @@ struct OpInfo {
 };
 
 const OpInfo& InfoOf(OpKind kind);
+constexpr int kOpKinds = 0
+#define OP(kind, name, memory, cost, meaning) +1
+#include "graph/op_list.def"
+#undef OP
+    ;
+// The kind's own name, "EmbeddingBackward": unlike PyTorch's names, each is there once.
+std::string_view IdentifierOf(OpKind kind);
+// The kinds that PyTorch calls so: "aten::gelu", or just "gelu".
+std::vector<OpKind> KindsNamed(std::string_view name);
 
 // Bytes of cuBLAS's workspace on a device: 4096 KiB * 2 + 16 KiB * 8, and 32 MiB from compute capability 9.0 on.
 // Source: PyTorch 2.14, aten/src/ATen/cuda/CublasHandlePool.cpp (parseChosenWorkspaceSize).
@@ -93,6 +102,7 @@ void Reduction(const OpView& op, const DeviceSpec& device, MemoryPlan& plan);
 void Cumsum(const OpView& op, const DeviceSpec& device, MemoryPlan& plan);
 void SafeSoftmax(const OpView& op, const DeviceSpec& device, MemoryPlan& plan);
 void SoftmaxBackward(const OpView& op, const DeviceSpec& device, MemoryPlan& plan);
+void LayerNorm(const OpView& op, const DeviceSpec& device, MemoryPlan& plan);
 void LayerNormBackward(const OpView& op, const DeviceSpec& device, MemoryPlan& plan);
 void EmbeddingBackward(const OpView& op, const DeviceSpec& device, MemoryPlan& plan);
 void Matmul(const OpView& op, const DeviceSpec& device, MemoryPlan& plan);

@@ -99,6 +99,28 @@ struct RecomputeConfig {
   bool operator==(const RecomputeConfig&) const = default;
 };
 
+// --- Passes: what each does is in passes/, a header each; passes/pass.h has the table.
+
+enum class RecomputePolicy : uint8_t { kFull, kEveryN, kSelective, kMinCut, kBudget };
+
+// Drops activations after forward and computes them again in backward.
+struct RecomputePass {
+  RecomputePolicy policy = RecomputePolicy::kFull;
+  bool reentrant = false;        // full
+  int64_t blocks = 2;            // every-n: so many blocks share a checkpoint
+  std::vector<std::string> ops;  // selective: names of the ops that run again
+  Bytes budget;                  // budget: what the allocator may reserve
+  bool operator==(const RecomputePass&) const = default;
+};
+
+// Each batch as several smaller ones, whose gradients add up.
+struct AccumulatePass {
+  int64_t parts = 2;
+  bool operator==(const AccumulatePass&) const = default;
+};
+
+using PassConfig = std::variant<RecomputePass, AccumulatePass>;
+
 struct AllocatorConfig {
   std::string backend = "native";
   std::string conf;  // a PYTORCH_CUDA_ALLOC_CONF string, verbatim
@@ -111,6 +133,8 @@ struct RunConfig {
   TrainingConfig training;
   DeviceSpec device;
   AllocatorConfig allocator;
+  std::vector<PassConfig> passes;  // in the order of the run file
+  // What the program itself checkpoints. Set by ResolveProgram (graph/run_program.h), not by whoever reads a file.
   std::optional<RecomputeConfig> recompute;
   bool operator==(const RunConfig&) const = default;
 };

@@ -87,20 +87,19 @@ bool IsContiguous(const Dims& sizes, const Dims& strides) {
 
 bool IsDense(const Dims& sizes, const Dims& strides) {
   if (IsContiguous(sizes, strides)) return true;
+  // Dimensions by stride, the innermost first.
   Dims order;
   for (int i = 0; i < sizes.size(); ++i) {
-    if (sizes[i] != 1) order.Append(i);
+    if (sizes[i] == 1) continue;
+    int at = order.size();
+    order.Append(i);
+    for (; at > 0 && strides[static_cast<int>(order[at - 1])] > strides[i]; --at) order[at] = order[at - 1];
+    order[at] = i;
   }
-  std::array<int64_t, Dims::kMaxDims> by_stride{};
-  std::copy(order.begin(), order.end(), by_stride.begin());
-  const auto end = by_stride.begin() + order.size();
-  std::sort(by_stride.begin(), end, [&](int64_t a, int64_t b) {
-    return std::pair(strides[static_cast<int>(a)], a) < std::pair(strides[static_cast<int>(b)], b);
-  });
   int64_t expected = 1;
-  for (auto d = by_stride.begin(); d != end; ++d) {
-    if (strides[static_cast<int>(*d)] != expected) return false;
-    expected *= sizes[static_cast<int>(*d)];
+  for (const int64_t d : order) {
+    if (strides[static_cast<int>(d)] != expected) return false;
+    expected *= sizes[static_cast<int>(d)];
   }
   return true;
 }

@@ -1,5 +1,7 @@
 #include "graph/tracer.h"
 
+#include <algorithm>
+
 #include "graph/autograd.h"
 #include "graph/base/check.h"
 
@@ -66,6 +68,11 @@ Tracer::~Tracer() {
 }
 
 Graph Tracer::TakeGraph() { return std::move(graph_); }
+
+void Tracer::Assume(std::string_view what) {
+  std::vector<std::string>& all = graph_.assumptions;
+  if (std::ranges::find(all, what) == all.end()) all.emplace_back(what);
+}
 
 TensorImpl* Tracer::NewImpl() {
   if (free_impls_.empty()) {
@@ -147,7 +154,7 @@ Tensor Tracer::Adopt(TensorImpl* impl, HolderKind kind, const char* holder_node)
 
 Tensor Tracer::NewTensor(const ResultType& type, OpId producer, size_t result) {
   TensorImpl* impl = NewImpl();
-  const Bytes bytes = SizeOf(type.dtype) * NumElements(type.layout.sizes);
+  const Bytes bytes = SizeOf(type.dtype) * std::max(type.elements, NumElements(type.layout.sizes));
   const Role role = type.role == Role::kActivation ? result_role : type.role;
   impl->storage = graph_.storages.Add(Storage{bytes, producer, static_cast<uint16_t>(result), role, ScopeId()});
   storage_tensors_.push_back(0);

@@ -13,6 +13,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -99,13 +100,12 @@ struct TensorImpl {
   int64_t offset = 0;
   Dims sizes;
   Dims strides;
-  Tensor base;          // of a view
-  NodeRef grad_fn;      // none: a leaf
-  NodeRef accumulator;  // of a parameter
-  Node* leaf_node =
-      nullptr;  // of another leaf that requires grad: its accumulator, which holds the leaf, while there is one
-  Tensor grad;  // .grad of a leaf
-  Tensor cast;  // of a parameter: its entry in autocast's cache
+  Tensor base;                // of a view
+  NodeRef grad_fn;            // none: a leaf
+  NodeRef accumulator;        // of a parameter
+  Node* leaf_node = nullptr;  // of another leaf that requires grad: its accumulator, which holds the leaf
+  Tensor grad;                // .grad of a leaf
+  Tensor cast;                // of a parameter: its entry in autocast's cache
 };
 
 inline const Dims& Tensor::sizes() const { return impl_->sizes; }
@@ -154,6 +154,7 @@ struct ResultType {
   DType dtype;
   Layout layout;
   Role role = Role::kActivation;
+  int64_t elements = 0;  // of its storage, where those are more than the tensor's
 };
 inline ResultType Contiguous(DType dtype, const Dims& sizes, Role role = Role::kActivation) {
   return {dtype, {sizes, ContiguousStrides(sizes)}, role};
@@ -218,6 +219,8 @@ class Tracer {
     graph_.probes.push_back({kind, PhaseId(graph_.phases.size() - 1), IdOf(*t.impl()), name});
   }
   void BeginPhase(Phase phase) { graph_.program.emplace_back(graph_.phases.Add(std::move(phase))); }
+  // Notes, once, what is assumed where a decision hangs on something that isn't known (Graph::assumptions).
+  void Assume(std::string_view what);
   ScopeId AddScope(std::string path) { return graph_.scopes.Add(std::move(path)); }
 
   // The program is captured for a compiler, not run: views are ops with results of their own, nothing is changed in
@@ -240,6 +243,11 @@ class Tracer {
   std::shared_ptr<CheckpointFrame> saving_frame;  // a checkpointed region is running: its saves go there
   uint64_t NextSequenceNumber() { return sequence_number_++; }
   uint32_t running_backwards = 0;  // nested ones included
+  // What PyTorch would refuse to run: the trace goes on, but stands for nothing. The first reason is kept.
+  void Refuse(std::string reason) {
+    if (refusal.empty()) refusal = std::move(reason);
+  }
+  std::string refusal;
   // Number of the next random op: it and the element's index are what a random number is made from. A region that runs
   // again starts from the number that it started from before.
   int64_t next_random = 0;

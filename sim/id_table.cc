@@ -63,27 +63,24 @@ void IdTable::Erase(uint64_t id) {
   slots_[hole] = Slot{};
 }
 
-bool IdSet::Insert(uint64_t id) {
+bool IdSet::InsertAnywhere(uint64_t id) {
   auto next = intervals_.upper_bound(id);
-  if (next != intervals_.begin()) {
-    auto before = std::prev(next);
-    if (id <= before->second) return false;
-    if (before->second + 1 == id) {
-      before->second = id;
-      if (next != intervals_.end() && next->first == id + 1) {
-        before->second = next->second;
-        intervals_.erase(next);
-      }
-      return true;
-    }
+  auto interval = intervals_.end();
+  if (next != intervals_.begin() && std::prev(next)->second + 1 >= id && std::prev(next)->second + 1 != 0) {
+    interval = std::prev(next);
+    if (id <= interval->second) return false;
+    interval->second = id;
+  } else if (next != intervals_.begin() && id <= std::prev(next)->second) {
+    return false;
+  } else {
+    interval = intervals_.emplace(id, id).first;
   }
-  if (next != intervals_.end() && id + 1 == next->first) {
-    const uint64_t last = next->second;
-    intervals_.erase(next);
-    intervals_.emplace(id, last);
-    return true;
+  if (next != intervals_.end() && next->first == id + 1) {
+    interval->second = next->second;
+    next = intervals_.erase(next);
   }
-  intervals_.emplace(id, id);
+  hot_ = &*interval;
+  hot_limit_ = next == intervals_.end() ? std::numeric_limits<uint64_t>::max() : next->first - 1;
   return true;
 }
 

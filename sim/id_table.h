@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <limits>
 #include <map>
+#include <utility>
 #include <vector>
 
 namespace tidemark {
@@ -44,10 +45,21 @@ class IdTable {
 class IdSet {
  public:
   // False if `id` was in it.
-  bool Insert(uint64_t id);
+  bool Insert(uint64_t id) {
+    if (hot_ != nullptr && hot_->second + 1 == id && id < hot_limit_) {
+      ++hot_->second;
+      return true;
+    }
+    return InsertAnywhere(id);
+  }
 
  private:
+  bool InsertAnywhere(uint64_t id);
+
   std::map<uint64_t, uint64_t> intervals_;  // first -> last, both included, so that the highest id fits
+  // The interval that grew last, and the first id that it can't grow to without meeting the next one.
+  std::pair<const uint64_t, uint64_t>* hot_ = nullptr;
+  uint64_t hot_limit_ = 0;
 };
 
 }  // namespace tidemark

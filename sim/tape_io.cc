@@ -89,7 +89,8 @@ struct Words {
     uint64_t sum = 0;
     for (; p < end && static_cast<unsigned char>(*p - '0') < 10; ++p) {
       const uint64_t digit = static_cast<uint64_t>(*p - '0');
-      if (sum > (std::numeric_limits<uint64_t>::max() - digit) / 10) return false;
+      constexpr std::ptrdiff_t kSafeDigits = 19;  // of them no number is too large
+      if (p - at >= kSafeDigits && sum > (std::numeric_limits<uint64_t>::max() - digit) / 10) return false;
       sum = sum * 10 + digit;
     }
     if (p == at || (p < end && !IsBlank(*p) && *p != '#') || sum > most) return false;

@@ -1,7 +1,6 @@
 #include "tools/build_report.h"
 
 #include <algorithm>
-#include <map>
 #include <utility>
 
 #include "tools/run_observer.h"
@@ -12,37 +11,16 @@ namespace {
 
 constexpr size_t kLargestShown = 20;
 
-// What is alive at the highest allocated bytes: how much of each category, and the largest ones.
-void DescribePeak(const MemoryState& state, const ReportInput& input, Report& report) {
-  std::map<std::string, Bytes> by_category;
-  std::vector<LiveBlock> live;
-  for (const LiveBlock& block : state.live) {
-    if (block.pending) continue;  // freed, so not allocated
-    live.push_back(block);
-  }
-  std::ranges::stable_sort(live, [](const LiveBlock& a, const LiveBlock& b) {
-    return a.block != b.block ? a.block > b.block : a.allocation < b.allocation;
-  });
-  for (const LiveBlock& block : live) {
-    TensorReport tensor = block.allocation.valid() ? input.describe(block.allocation, state.event) : TensorReport();
-    if (tensor.category.empty()) tensor.category = "other";
-    by_category[tensor.category] += block.requested;
-    by_category["rounding"] += block.block - block.requested;
-    tensor.bytes = block.requested;
-    if (report.largest.size() < kLargestShown) report.largest.push_back(std::move(tensor));
-  }
-  for (const char* category : kCategories) report.breakdown.push_back({category, by_category[category]});
-}
-
 void DescribeFailure(const Replay& replay, const ReportInput& input, Report& report) {
   if (replay.out_of_memory.empty()) return;
   const OutOfMemory& failure = replay.out_of_memory.front();
-  const TensorReport tensor = input.describe(failure.allocation, failure.event);
+  const TensorReport tensor = input.describer.Describe(failure.allocation);
   report.out_of_memory = OutOfMemoryReport{.message = failure.message,
                                            .tensor = tensor.tensor,
                                            .op = tensor.op,
                                            .requested = failure.requested,
-                                           .at = MomentOf(input.tape, failure.event)};
+                                           .at = MomentOf(input.tape, failure.event),
+                                           .event = failure.event};
 }
 
 void DescribeFragmentation(const MemoryState& state, Report& report) {
@@ -80,7 +58,7 @@ Bytes RoundedLivePeak(const Tape& tape) {
 // A run that failed ends there: what would have come after it isn't shown.
 void CutAt(uint64_t events, uint64_t planned, Report& report) {
   if (events >= planned) return;
-  std::erase_if(report.phases, [&](const PhasePeak& phase) { return phase.at.event >= events; });
+  std::erase_if(report.phases, [&](const PhasePeak& phase) { return phase.event >= events; });
   const size_t buckets = (events * report.timeline.allocated.size() + planned - 1) / planned;
   report.timeline.allocated.resize(buckets);
   report.timeline.reserved.resize(buckets);
@@ -116,6 +94,7 @@ Result<Report> BuildReport(const ReportInput& input) {
   report.context = input.context;
   report.process_peak = {report.reserved_peak + input.context.value, input.context.below, input.context.above};
   report.at = MomentOf(input.tape, replay.allocated.event);
+  report.at_event = replay.allocated.event;
   report.statistics = replay.statistics;
   report.phases = observer.phases();
   report.timeline = observer.timeline();
@@ -125,7 +104,9 @@ Result<Report> BuildReport(const ReportInput& input) {
   report.counts.events = static_cast<int64_t>(replay.events);
   report.counts.tensors = static_cast<int64_t>(input.tape.allocations.size());
   ASSIGN_OR_RETURN(const MemoryState peak, StateAt(input.tape, options.allocator, replay.allocated.event));
-  DescribePeak(peak, input, report);
+  PeakDescription described = input.describer.DescribeState(peak, kLargestShown);
+  report.breakdown = std::move(described.breakdown);
+  report.largest = std::move(described.largest);
   ASSIGN_OR_RETURN(const MemoryState reserved, StateAt(input.tape, options.allocator, replay.reserved.event));
   DescribeFragmentation(reserved, report);
   DescribeFailure(replay, input, report);

@@ -15,7 +15,7 @@ struct ReportInput {
   const Tape& tape;
   ReplayOptions replay;
   Estimate context;  // what the process takes beside its segments
-  DescribeAllocation describe;
+  const Describer& describer;
   std::string title;
   std::string device_name;
   bool limited = true;  // replay.allocator.device_memory says something of a device

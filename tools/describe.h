@@ -1,22 +1,35 @@
-// What an allocation is, for reports: category, name, type, the op that asked for it, and why it is still alive.
+// What allocations are, for reports: category, name, type, the op that asked for them, and why they are alive. From a
+// graph all of it is known; from a tape what its o, p and t lines say.
 #pragma once
 
-#include <functional>
+#include <memory>
+#include <vector>
 
+#include "graph/graph.h"
+#include "sim/breakdown.h"
+#include "sim/lower.h"
+#include "sim/replay.h"
 #include "sim/tape.h"
 #include "tools/report.h"
 
 namespace tidemark {
 
-// Describes an allocation that is alive at `event`. `bytes` is left to the caller.
-using DescribeAllocation = std::function<TensorReport(AllocationId allocation, uint32_t event)>;
+struct PeakDescription {
+  std::vector<CategoryBytes> breakdown;  // every category; they add up to the allocated bytes
+  std::vector<TensorReport> largest;     // largest first, at most as many as were asked for
+};
 
-// The categories of reports, in their order.
-inline constexpr const char* kCategories[] = {
-    "parameters",  "gradients", "optimizer_state", "weight_casts", "activations", "logits_and_loss",
-    "temporaries", "workspace", "inputs",          "rounding",     "other"};
+class Describer {
+ public:
+  virtual ~Describer() = default;
+  // An allocation at its birth.
+  virtual TensorReport Describe(AllocationId allocation) const = 0;
+  // What is alive after event `state.event`.
+  virtual PeakDescription DescribeState(const MemoryState& state, size_t count) const = 0;
+};
 
-// From what the tape itself says (o, p and t lines); `tape` must outlive the result. O(events) once, then O(1).
-DescribeAllocation DescribeFromTape(const Tape& tape);
+// Both must outlive the describer.
+std::unique_ptr<Describer> DescribeGraph(const Graph& graph, const Lowered& lowered);
+std::unique_ptr<Describer> DescribeTape(const Tape& tape);
 
 }  // namespace tidemark

@@ -2,9 +2,8 @@
 
 int main(int argc, char** argv) {
   constexpr tidemark::AddCommand kCommands[] = {
-      &tidemark::AddSimulate,
-      &tidemark::AddReplay,
-      &tidemark::AddList,
+      &tidemark::AddSimulate, &tidemark::AddCompare,  &tidemark::AddReplay,
+      &tidemark::AddRecord,   &tidemark::AddValidate, &tidemark::AddList,
   };
   return tidemark::RunCommandLine(argc, argv, kCommands);
 }

@@ -10,23 +10,14 @@
 #include "graph/device.h"
 #include "graph/run_config.h"
 #include "sim/allocator.h"
+#include "sim/breakdown.h"
 
 namespace tidemark {
 
-// A moment of a run.
-struct Moment {
-  int64_t step = -1;        // -1: outside the steps (the model is moved to the device)
-  int64_t micro_step = -1;  // -1: not within one
-  int64_t batch = -1;       // of an evaluation
-  std::string phase;        // empty: the tape has no phases
-  std::string op;
-  uint64_t event = 0;  // in the tape
-  bool operator==(const Moment&) const = default;
-};
-
 // The highest values within one phase, and the memory that is reserved when it ends.
 struct PhasePeak {
-  Moment at;  // where it begins
+  Moment at;
+  uint64_t event = 0;  // the first
   Bytes requested, allocated, active, reserved;
   Bytes reserved_before, reserved_after;
   bool operator==(const PhasePeak&) const = default;
@@ -55,6 +46,7 @@ struct OutOfMemoryReport {
   std::string op;
   Bytes requested;
   Moment at;
+  uint64_t event = 0;  // of the tape
   bool operator==(const OutOfMemoryReport&) const = default;
 };
 
@@ -95,6 +87,7 @@ struct Report {
   Bytes requested_peak, allocated_peak, active_peak, reserved_peak;
   Estimate process_peak;  // reserved and what the process takes beside it
   Moment at;              // of the highest allocated bytes
+  uint64_t at_event = 0;  // of the tape
   std::optional<OutOfMemoryReport> out_of_memory;
   int64_t failures = 0;  // of a tape that goes on after them
   std::vector<CategoryBytes> breakdown;

@@ -8,6 +8,7 @@ RunObserver::RunObserver(const Tape& tape) : ranges_(PhasesOf(tape)), events_(ta
   for (const PhaseRange& range : ranges_) {
     PhasePeak peak;
     peak.at = range.at;
+    peak.event = range.begin;
     phases_.push_back(peak);
   }
   const size_t buckets = std::min<size_t>(kBuckets, tape.events.size());

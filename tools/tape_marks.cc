@@ -36,7 +36,7 @@ Moment ParsePhase(std::string_view text) {
 }
 
 std::string DescribeMoment(const Moment& moment) {
-  std::string text = moment.phase.empty() ? fmt::format("event {}", moment.event) : moment.phase;
+  std::string text = moment.phase;
   if (moment.step >= 0) text += fmt::format(" of step {}", moment.step);
   if (moment.micro_step >= 0) text += fmt::format(", micro-step {}", moment.micro_step);
   if (moment.batch >= 0) text += fmt::format(", batch {}", moment.batch);
@@ -53,7 +53,6 @@ std::vector<PhaseRange> PhasesOf(const Tape& tape) {
     if (phases.empty() && mark.event > 0) phases.push_back({0, mark.event, {}});
     if (!phases.empty()) phases.back().end = mark.event;
     phases.push_back({mark.event, events, ParsePhase(tape.texts[mark.text])});
-    phases.back().at.event = mark.event;
   }
   if (phases.empty()) phases.push_back({0, events, {}});
   return phases;
@@ -69,7 +68,6 @@ Moment MomentOf(const Tape& tape, uint32_t event) {
       moment.op = tape.texts[mark.text];
     }
   }
-  moment.event = event;
   return moment;
 }
 

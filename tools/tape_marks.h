@@ -5,14 +5,14 @@
 #include <string_view>
 #include <vector>
 
+#include "sim/breakdown.h"
 #include "sim/tape.h"
-#include "tools/report.h"
 
 namespace tidemark {
 
 // "forward step=1 micro=0" as a moment (without an op).
 Moment ParsePhase(std::string_view text);
-// "evaluation of step 2, batch 1", "backward of step 1, micro-step 2", "model".
+// "evaluation of step 2, batch 1", "backward of step 1, micro-step 2", "model"; empty for a moment without a phase.
 std::string DescribeMoment(const Moment& moment);
 // 'f' forward, 'b' backward, 'o' optimizer, 'e' evaluation, …; ' ' for none.
 char PhaseLetter(std::string_view phase);

@@ -113,7 +113,7 @@ void EfficientGradient(Node& n, Gradients& in, Gradients& out) {
     // The last dimension is stored with a stride of a multiple of 16.
     const int64_t last = (mask.size(3) + 15) / 16 * 16;
     const Dims strides = {mask.size(1) * mask.size(2) * last, mask.size(2) * last, last, 1};
-    types[count++] = {query.dtype(), {mask.sizes(), strides}};
+    types[count++] = {.dtype = query.dtype(), .layout = {mask.sizes(), strides}, .elements = mask.size(0) * strides[0]};
   }
   std::array<const Tensor*, 9> inputs = {&in[0], &query, &key, &value, &result, &sums, &mask};
   if (n.tracer->functional) inputs = {&in[0], &query, &key, &value, &mask, &result, &sums, &seed, &offset};
@@ -241,8 +241,8 @@ Tensor Math(const Tensor& q_given, const Tensor& k_given, const Tensor& v_given,
 // --- Choice
 
 bool FlashSupports(const Tracer& tracer, const Tensor& q, const Tensor& mask, const AttentionOptions& options) {
-  if (!IsHalf(q.dtype()) || mask.defined() || q.size(-1) > 256) return false;
   const int capability = tracer.device().compute_capability;
+  if (!IsHalf(q.dtype()) || mask.defined() || q.size(-1) > 256 || capability < 80) return false;
   const bool needs_grad = tracer.grad_enabled && q.requires_grad();
   const bool small_shared_memory = capability >= 86 && capability <= 89;
   const int64_t dim = (q.size(-1) + 7) / 8 * 8;
@@ -250,32 +250,45 @@ bool FlashSupports(const Tracer& tracer, const Tensor& q, const Tensor& mask, co
   return !(dim > 192 && dim <= 224) && !(dim > 224 && options.dropout > 0);
 }
 
-bool EfficientSupports(const Tensor& q) { return q.size(-1) % (IsHalf(q.dtype()) ? 8 : 4) == 0; }
+bool EfficientSupports(const Tracer& tracer, const Tensor& q) {
+  if (q.dtype() == DType::kBFloat16 && tracer.device().compute_capability < 80) return false;
+  return q.size(-1) % (IsHalf(q.dtype()) ? 8 : 4) == 0;
+}
 
-AttentionKernel Choose(const Tracer& tracer, const Tensor& q, const Tensor& mask, const AttentionOptions& options) {
+// Source: PyTorch 2.14, aten/src/ATen/native/transformers/cuda/sdp_utils.cpp (select_sdp_backend).
+AttentionKernel Choose(Tracer& tracer, const Tensor& q, const Tensor& mask, const AttentionOptions& options) {
+  const bool flash = FlashSupports(tracer, q, mask, options);
+  const bool efficient = EfficientSupports(tracer, q);
   switch (tracer.attention) {
     case AttentionChoice::kFlash:
-      return AttentionKernel::kFlash;
+      if (!flash)
+        tracer.Refuse("training.attention: flash attention takes no mask, no fp32 and not every head dimension");
+      return flash ? AttentionKernel::kFlash : AttentionKernel::kMath;
     case AttentionChoice::kEfficient:
-      return AttentionKernel::kEfficient;
+      if (!efficient) {
+        tracer.Refuse(
+            "training.attention: efficient attention takes head dimensions that are multiples of 4 (16-bit: 8)");
+      }
+      return efficient ? AttentionKernel::kEfficient : AttentionKernel::kMath;
     case AttentionChoice::kMath:
       return AttentionKernel::kMath;
     default:
       break;
   }
-  if (FlashSupports(tracer, q, mask, options)) return AttentionKernel::kFlash;
-  return EfficientSupports(q) ? AttentionKernel::kEfficient : AttentionKernel::kMath;
+  if (flash) return AttentionKernel::kFlash;
+  return efficient ? AttentionKernel::kEfficient : AttentionKernel::kMath;
 }
 
 }  // namespace
 
 Tensor ScaledDotProductAttention(Operand q_given, Operand k_given, Operand v_given, Operand mask_given,
                                  const AttentionOptions& options) {
-  Tensor mask = mask_given.defined() ? CastToHalf(std::move(mask_given)) : Tensor();
+  const Tensor cast_mask = mask_given.defined() ? CastToHalf(std::move(mask_given)) : Tensor();  // until the end
   Tensor v = CastToHalf(std::move(v_given));
   Tensor k = CastToHalf(std::move(k_given));
   Tensor q = CastToHalf(std::move(q_given));
   const AutocastOff off(q.tracer());
+  Tensor mask = cast_mask;
   if (mask.defined() && mask.dtype() == DType::kBool) mask = AsFloatingMask(std::move(mask), q.dtype());
   switch (Choose(q.tracer(), q, mask, options)) {
     case AttentionKernel::kFlash:

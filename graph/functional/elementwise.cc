@@ -99,6 +99,29 @@ void WhereGradient(Node& n, Gradients& in, Gradients& out) {
 }
 constexpr NodeType kWhereBackward = {"WhereBackward0", &WhereGradient};
 
+// Saved: 0 high, 1 low, 2 self. On a limit half of the gradient goes through, outside nothing.
+void ClampGradient(Node& n, Gradients& in, Gradients& out) {
+  const Tensor high = n.Unpack(0);
+  const Tensor low = n.Unpack(1);
+  const Tensor self = n.Unpack(2);
+  if (!n.Wants(0)) return;
+  const Tensor ordered = Compare(Comparison::kLess, low, high);
+  Operand on_low = Compare(Comparison::kEqual, self, low);
+  Operand on_high = Compare(Comparison::kEqual, self, high);
+  Tensor on_either = Binary(OpKind::kLogicalOr, *on_low, *on_high);
+  const Tensor on_limit = Binary(OpKind::kLogicalAnd, std::move(on_either), ordered);
+  on_high.Drop();
+  on_low.Drop();
+  Operand below = Compare(Comparison::kLess, self, low);
+  Operand above = Compare(Comparison::kGreater, self, high);
+  const Tensor outside = Binary(OpKind::kLogicalOr, *below, *above);
+  above.Drop();
+  below.Drop();
+  out[0] = Where(on_limit, Div(in[0], 2), in[0]);
+  n.tracer->EmitInPlace(OpKind::kMaskedFill, {&out[0], &outside}, {&out[0]}, {.number = 0});
+}
+constexpr NodeType kClampBackward = {"ClampBackward1", &ClampGradient};
+
 // An op of one tensor whose backward needs the tensor (or the result).
 enum class Saves : uint8_t { kNothing, kSelf, kResult };
 Tensor WithGradient(OpKind kind, Operand& a, const NodeType& type, Saves saves, const Attributes& attributes = {}) {
@@ -225,6 +248,37 @@ Tensor WhereOrNumber(Operand condition, Operand a, double otherwise) {
   if (node) node->SetHistory(result);
   scalar.Reset();
   Drop(condition, a);
+  return result;
+}
+
+Tensor Where(Operand condition, Operand a, Operand b) {
+  const std::array layouts = {condition->layout(), a->layout(), b->layout()};
+  Tensor result = a->tracer().Emit(OpKind::kWhere, {&*condition, &*a, &*b},
+                                   {Promote(a->dtype(), b->dtype()), ElementwiseLayout(layouts)});
+  Drop(condition, a, b);
+  return result;
+}
+
+Tensor WhereNumbers(Operand condition, double a, double b) {
+  Tracer& tracer = condition->tracer();
+  Tensor first = Full(tracer, DType::kFloat32, {}, a);
+  Tensor second = Full(tracer, DType::kFloat32, {}, b);
+  Tensor result =
+      tracer.Emit(OpKind::kWhere, {&*condition, &first, &second}, Contiguous(DType::kFloat32, condition->sizes()));
+  second.Reset();
+  first.Reset();
+  condition.Drop();
+  return result;
+}
+
+Tensor Clamp(Operand a, Operand low, Operand high) {
+  const NodeRef node = MakeNode(a->tracer(), kClampBackward, {&*a});
+  if (node) {
+    for (const Operand* t : {&high, &low, &a}) node->Save(**t);
+  }
+  Tensor result = EmitElementwise(OpKind::kClamp, {&*a, &*low, &*high}, a->dtype());
+  if (node) node->SetHistory(result);
+  Drop(a, low, high);
   return result;
 }
 

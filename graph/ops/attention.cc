@@ -129,10 +129,13 @@ int64_t EfficientWorkspace(const TensorInfo& q, int64_t keys, bool dropout, cons
 }  // namespace
 
 void EfficientBackward(const OpView& op, const DeviceSpec& device, MemoryPlan& plan) {
+  const TensorInfo& gradient = op.in(0);
   const TensorInfo& q = op.in(1);
   const TensorInfo& k = op.in(2);
   const int64_t batch_heads = q.sizes[0] * q.sizes[1];
   const int64_t rows = batch_heads * q.sizes[2];
+  int gradient_copy = -1;
+  if (!HeadsInside(gradient)) gradient_copy = plan.Temporary(SizeOfTensor(gradient), "gradient, [B, T, H, D]");
   for (int i = 0; i < op.results(); ++i) plan.Result(i);
   std::vector<int> expanded;
   if (k.sizes[1] < q.sizes[1]) {
@@ -146,8 +149,9 @@ void EfficientBackward(const OpView& op, const DeviceSpec& device, MemoryPlan& p
   } else {
     const int product = plan.Temporary(Bytes(4 * rows * q.sizes[3]), "gradient times result");
     const int sum = plan.Temporary(Bytes(4 * rows), "sums of gradient times result, [B, T, H]");
-    delta = batch_heads == 1 ? sum : plan.Temporary(Bytes(4 * rows), "sums of gradient times result");
-    if (batch_heads != 1) plan.Free(sum);
+    const bool is_contiguous = q.sizes[1] == 1 || q.sizes[2] == 1;  // as [B, H, T] too
+    delta = is_contiguous ? sum : plan.Temporary(Bytes(4 * rows), "sums of gradient times result");
+    if (!is_contiguous) plan.Free(sum);
     plan.Free(product);
   }
   const bool dropout = op.attributes().integer[1] > 0;
@@ -156,6 +160,7 @@ void EfficientBackward(const OpView& op, const DeviceSpec& device, MemoryPlan& p
   plan.Free(delta);
   plan.Free(workspace);
   for (size_t i = expanded.size(); i-- > 0;) plan.Free(expanded[i]);
+  if (gradient_copy >= 0) plan.Free(gradient_copy);
 }
 
 }  // namespace tidemark::memory_rules

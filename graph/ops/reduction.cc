@@ -168,25 +168,54 @@ void SoftmaxBackward(const OpView& op, const DeviceSpec&, MemoryPlan& plan) {
   plan.Free(product);
 }
 
-// Partial sums only for very many rows of few columns.
-// Source: PyTorch 2.14, aten/src/ATen/native/cuda/layer_norm_kernel.cu.
-void LayerNormBackward(const OpView& op, const DeviceSpec& device, MemoryPlan& plan) {
-  for (int i = 0; i < op.results(); ++i) plan.Result(i);
+namespace {
+// The kernels of layer norm read contiguous tensors. Returns the temporary, or -1 where there is none.
+int ContiguousCopy(const TensorInfo& t, MemoryPlan& plan) {
+  if (IsContiguous(t.sizes, t.strides)) return -1;
+  return plan.Temporary(SizeOf(t.dtype) * NumElements(t.sizes), "operand, contiguous");
+}
+
+// Results 1 and 2. For very many rows of few columns the kernel sums parts of the rows first, and a sum over those
+// takes the place of what was allocated as the result. Source: PyTorch 2.14,
+// aten/src/ATen/native/cuda/layer_norm_kernel.cu.
+void WeightGradients(const OpView& op, const DeviceSpec& device, MemoryPlan& plan) {
   const int64_t columns = op.in(1).sizes.back();
   const int64_t rows = NumElements(op.in(1).sizes) / columns;
-  if (rows <= 65536 || columns / 32 * 2 >= device.multiprocessors || columns < 32) return;
+  if (rows <= 65536 || columns / 32 * 2 >= device.multiprocessors || columns < 32) {
+    for (int i = 1; i < op.results(); ++i) plan.Result(i);
+    return;
+  }
+  std::vector<int> unused;
+  for (int i = 1; i < op.results(); ++i) {
+    unused.push_back(plan.Temporary(SizeOf(op.out(i).dtype) * columns, "result that a sum of parts replaces"));
+  }
   const int64_t parts = std::min((rows + 31) / 32, 32768 / (columns / 32));
-  const Bytes bytes = Bytes(4 * parts * columns);
-  const TensorInfo partial = {StorageId(), DType::kFloat32, 0, {parts, columns}, {columns, 1}};
+  const DType dtype = op.out(1).dtype;
+  const Bytes bytes = SizeOf(dtype) * (parts * columns);
+  const TensorInfo partial = {StorageId(), dtype, 0, {parts, columns}, {columns, 1}};
   const int weight = plan.Temporary(bytes, "partial gradient of the weight");
   const int bias = plan.Temporary(bytes, "partial gradient of the bias");
   for (int i = 1; i < op.results(); ++i) {
-    const int sum = plan.Temporary(Bytes(4 * columns), "sum of the partial gradients");
+    plan.Result(i);
     SplitReduction(partial, {1, columns}, device, plan);
-    plan.Free(sum);
+    plan.Free(unused[static_cast<size_t>(i - 1)]);
   }
   plan.Free(bias);
   plan.Free(weight);
+}
+}  // namespace
+
+void LayerNorm(const OpView& op, const DeviceSpec&, MemoryPlan& plan) {
+  const int copy = ContiguousCopy(op.in(0), plan);
+  for (int i = 0; i < op.results(); ++i) plan.Result(i);
+  if (copy >= 0) plan.Free(copy);
+}
+
+void LayerNormBackward(const OpView& op, const DeviceSpec& device, MemoryPlan& plan) {
+  const int copy = ContiguousCopy(op.in(1), plan);
+  plan.Result(0);
+  WeightGradients(op, device, plan);
+  if (copy >= 0) plan.Free(copy);
 }
 
 // Partial norms of every 65,536 elements, as many for each tensor as the largest needs.

@@ -49,6 +49,9 @@ void GradScaler::Step(Optimizer& optimizer) {
     optimizer.Step();
     return;
   }
+  tracer_.Assume(
+      "GradScaler reads from the device whether a gradient is infinite: assumed that none is, so that no step is "
+      "skipped");
   if (!optimizer.TakesGradScale()) {
     if (!unscaled_) Unscale(optimizer);
     optimizer.Step();

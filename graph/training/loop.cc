@@ -6,6 +6,7 @@
 #include "graph/autocast.h"
 #include "graph/autograd.h"
 #include "graph/model.h"
+#include "graph/run_program.h"
 #include "graph/training/grad_scaler.h"
 #include "graph/training/optimizer.h"
 
@@ -212,13 +213,15 @@ Status CheckSupported(const RunConfig& run) {
 
 }  // namespace
 
-Result<Graph> TraceRun(const RunConfig& run) {
+Result<Graph> TraceRun(const RunConfig& given) {
+  ASSIGN_OR_RETURN(const RunConfig run, ResolveProgram(given));
   RETURN_IF_ERROR(CheckSupported(run));
   Tracer tracer(run.device);
   ASSIGN_OR_RETURN(const std::unique_ptr<Model> model, MakeModel(tracer, run));
   ASSIGN_OR_RETURN(std::unique_ptr<Optimizer> optimizer, MakeOptimizer(*model, run.training));
   Training training(tracer, run, *model, std::move(optimizer));
   run.training.loop == Loop::kNanogpt ? training.RunNanogpt() : training.RunPlain();
+  if (!tracer.refusal.empty()) return InvalidInput(tracer.refusal);
   return tracer.TakeGraph();
 }
 

@@ -7,7 +7,8 @@
 
 namespace tidemark {
 
-// The graph of the whole run. Errors: what can't be simulated (exit code 2, with the reason).
+// The graph of the whole run: its program passes (graph/run_program.h) are carried out, those that rewrite graphs
+// aren't. Errors: what can't be simulated (exit code 2, with the reason).
 Result<Graph> TraceRun(const RunConfig& run);
 
 }  // namespace tidemark

@@ -1,38 +1,52 @@
 #include "kernels/host/gemm.h"
 
-#include <Eigen/Core>
+#include <algorithm>
 
 #include "graph/base/check.h"
+#include "kernels/host/parallel.h"
 
 namespace tidemark::host {
+
+using SerialGemm = void (*)(const ConstMatrix&, const ConstMatrix&, const Matrix&, float, bool);
+void GemmBaseline(const ConstMatrix& a, const ConstMatrix& b, const Matrix& result, float factor, bool add);
+#ifdef TIDEMARK_HAS_AVX2_GEMM
+void GemmAvx2(const ConstMatrix& a, const ConstMatrix& b, const Matrix& result, float factor, bool add);
+#endif
+
 namespace {
 
-using RowMajor = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-using ColumnMajor = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::ColMajor>;
-template <typename Layout>
-using ConstView = Eigen::Map<const Layout, 0, Eigen::OuterStride<>>;
-using View = Eigen::Map<RowMajor, 0, Eigen::OuterStride<>>;
-
-template <typename F>
-void WithView(const ConstMatrix& m, const F& f) {
-  CHECK(m.row_stride == 1 || m.column_stride == 1);
-  if (m.column_stride == 1) {
-    f(ConstView<RowMajor>(m.data, m.rows, m.columns, Eigen::OuterStride<>(m.row_stride)));
-  } else {
-    f(ConstView<ColumnMajor>(m.data, m.rows, m.columns, Eigen::OuterStride<>(m.column_stride)));
-  }
+SerialGemm Choose() {
+#ifdef TIDEMARK_HAS_AVX2_GEMM
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return &GemmAvx2;
+#endif
+  return &GemmBaseline;
 }
+
+// Panels depend on sizes only, so that the result doesn't depend on the number of cores.
+int64_t PanelOf(int64_t n) { return std::clamp((n / 16 + 31) / 32 * 32, int64_t{64}, int64_t{512}); }
 
 }  // namespace
 
 void Gemm(const ConstMatrix& a, const ConstMatrix& b, const Matrix& result, float factor, bool add) {
+  static const SerialGemm kSerial = Choose();
   CHECK(a.columns == b.rows);
-  View to(result.data, a.rows, b.columns, Eigen::OuterStride<>(result.row_stride));
-  WithView(a, [&](const auto& left) {
-    WithView(b, [&](const auto& right) {
-      if (!add) to.setZero();
-      to.noalias() += factor * (left * right);
+  for (const ConstMatrix* m : {&a, &b}) CHECK(m->row_stride == 1 || m->column_stride == 1);
+  if (a.rows >= b.columns) {
+    const int64_t panel = PanelOf(a.rows);
+    Parallel((a.rows + panel - 1) / panel, panel * b.columns * a.columns / 8, [&](int64_t i) {
+      ConstMatrix part = a;
+      part.data += i * panel * a.row_stride;
+      part.rows = std::min(panel, a.rows - i * panel);
+      kSerial(part, b, {result.data + i * panel * result.row_stride, result.row_stride}, factor, add);
     });
+    return;
+  }
+  const int64_t panel = PanelOf(b.columns);
+  Parallel((b.columns + panel - 1) / panel, panel * a.rows * a.columns / 8, [&](int64_t i) {
+    ConstMatrix part = b;
+    part.data += i * panel * b.column_stride;
+    part.columns = std::min(panel, b.columns - i * panel);
+    kSerial(a, part, {result.data + i * panel, result.row_stride}, factor, add);
   });
 }
 

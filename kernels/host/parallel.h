@@ -1,4 +1,4 @@
-// Loops over both cores. What an iteration computes never depends on how many threads there are.
+// Loops over all cores. What an iteration computes never depends on how many threads there are.
 #pragma once
 
 #include <algorithm>
@@ -6,11 +6,19 @@
 
 namespace tidemark::host {
 
+// body(context, i) for i in [0, n), in any order, by this thread and whichever others come to help. Inside of another
+// loop, or while another thread's is running: by this thread alone.
+void RunOnAllCores(int64_t n, void (*body)(const void* context, int64_t i), const void* context);
+
 // f(i) for i in [0, n), in any order. `work`: about how many elements an iteration touches; little work stays here.
 template <typename F>
 void Parallel(int64_t n, int64_t work, const F& f) {
-  constexpr int64_t kWorthIt = 1 << 15;
-#pragma omp parallel for schedule(static) if (n > 1 && n * work >= kWorthIt)
+  constexpr int64_t kWorthIt = int64_t{1} << 18;
+  if (n > 1 && n * work >= kWorthIt) {
+    RunOnAllCores(
+        n, [](const void* context, int64_t i) { (*static_cast<const F*>(context))(i); }, &f);
+    return;
+  }
   for (int64_t i = 0; i < n; ++i) f(i);
 }
 

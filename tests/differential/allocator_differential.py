@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Random tapes with random options through PyTorch's own caching allocator and through ours: every row, statistic and message.
 
-  allocator_differential.py [--events N] [--seed S] [--build DIR] [--keep DIR]
+  allocator_differential.py [--events N] [--seed S] [--tidemark PROGRAM] [--make-tape PROGRAM] [--keep DIR]
 
 PyTorch's allocator runs on a machine without a GPU under a phantom of one: TIDEMARK_PHANTOM names its folder, with `golden`,
 `phantom` and a built `oracle_alloc`; TIDEMARK_TORCH the virtual environment with that PyTorch. Where either is missing, the test
@@ -94,15 +94,15 @@ def random_case(r):
             "kind": r.choice(["training", "random", "random", "random", "nested"]), "shape": shape}
 
 
-def compare(case, folder, build, env, oracle):
+def compare(case, folder, tidemark, make_tape, env, oracle):
     """Returns what differs, or None; and the number of rows."""
     tape, want, got, stats = (str(Path(folder, n)) for n in ("tape", "want.csv", "got.csv", "want.json"))
-    subprocess.check_call([str(build / "make_tape"), case["kind"], tape] + [f"{k}={v}" for k, v in case["shape"].items()])
+    subprocess.check_call([make_tape, case["kind"], tape] + [f"{k}={v}" for k, v in case["shape"].items()])
     env = dict(env, PYTORCH_CUDA_ALLOC_CONF=case["conf"], PHANTOM_MEMORY_MIB=str(case["memory_mib"]),
                PHANTOM_EVENTS="lazy" if case["events"] == "lazy" else "")
     fraction = [] if case["fraction"] is None else ["--fraction", repr(case["fraction"])]
     real = subprocess.run(oracle + [tape, "--csv", want, "--json", stats] + fraction, env=env, capture_output=True, text=True)
-    ours = subprocess.run([str(build / "replay_tape"), "replay", tape, "--framework", "pytorch-2.14", "--conf", case["conf"], "--memory",
+    ours = subprocess.run([tidemark, "replay", tape, "--framework", "pytorch-2.14", "--conf", case["conf"], "--memory",
                            f"{case['memory_mib']}MiB", "--events", case["events"], "--placements", got, "--json"] + fraction,
                           capture_output=True, text=True)
     if real.returncode:
@@ -126,9 +126,11 @@ def compare(case, folder, build, env, oracle):
              if not k.startswith(("oracle.", "phantom.")) and k not in skip and report["statistics"].get(k) != v}
     if wrong:
         return f"statistics: {dict(list(wrong.items())[:4])}", 0
-    messages = [m["message"] for m in truth["oracle.oom_messages"]]
-    if messages != [m["message"] if isinstance(m, dict) else m for m in report["out_of_memory"][:16]]:
-        return f"messages: {messages[:1]} {report['out_of_memory'][:1]}", 0
+    # The report has the first failure.
+    messages = [m["message"] for m in truth["oracle.oom_messages"]][:1]
+    failure = report["out_of_memory"]
+    if messages != ([failure["message"]] if failure else []):
+        return f"messages: {messages} {failure}", 0
     return None, case["shape"]["events"]
 
 
@@ -136,7 +138,8 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--events", type=int, default=1_000_000)
     p.add_argument("--seed", type=int, default=1)
-    p.add_argument("--build", type=Path, default=Path("build/release/tests"))
+    p.add_argument("--tidemark", default="build/release/tidemark")
+    p.add_argument("--make-tape", default="build/release/tests/make_tape")
     p.add_argument("--keep", type=Path, default=Path("differential"))
     p.add_argument("--pools-only", action="store_true")
     a = p.parse_args()
@@ -151,7 +154,7 @@ def main():
         if a.pools_only and "pools" not in case["shape"]:
             continue
         with tempfile.TemporaryDirectory() as folder:
-            wrong, count = compare(case, folder, a.build, *oracle)
+            wrong, count = compare(case, folder, a.tidemark, a.make_tape, *oracle)
             cases += 1
             refused += wrong is None and count == 0
             events += count

@@ -66,7 +66,7 @@ TEST(RunFile, FillsInEveryDefault) {
   EXPECT_EQ(run.training.loop, Loop::kNanogpt);
   EXPECT_EQ(run.device.memory, kMiB * 12282);
   EXPECT_EQ(run.allocator, AllocatorConfig());
-  EXPECT_FALSE(run.recompute.has_value());
+  EXPECT_TRUE(run.passes.empty());
 }
 
 TEST(RunFile, OtherFamiliesAreTransformersInThePlainLoop) {
@@ -82,7 +82,7 @@ TEST(RunFile, ReadsWhatLaterWorkBrings) {
                                       "training.evaluation={every: 2, batches: 4}"});
   EXPECT_EQ(run.training.compile, CompileMode::kFirstRun);
   EXPECT_EQ(run.allocator.backend, "cudaMallocAsync");
-  EXPECT_EQ(run.recompute, RecomputeConfig{.reentrant = true});
+  EXPECT_EQ(run.passes, std::vector<PassConfig>{RecomputePass{.reentrant = true}});
   EXPECT_EQ(run.training.optimizer.kind, OptimizerKind::kSgd);
   EXPECT_EQ(run.training.optimizer.momentum, 0.9);
   EXPECT_EQ(run.training.evaluation, (EvaluationConfig{.every = 2, .batches = 4}));

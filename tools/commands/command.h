@@ -38,7 +38,10 @@ using AddCommand = void (*)(CLI::App& app, CommandRun* run);
 int RunCommandLine(int argc, const char* const* argv, std::span<const AddCommand> commands);
 
 void AddSimulate(CLI::App& app, CommandRun* run);
+void AddCompare(CLI::App& app, CommandRun* run);
 void AddReplay(CLI::App& app, CommandRun* run);
 void AddList(CLI::App& app, CommandRun* run);
+void AddRecord(CLI::App& app, CommandRun* run);
+void AddValidate(CLI::App& app, CommandRun* run);
 
 }  // namespace tidemark

@@ -17,7 +17,38 @@
 namespace tidemark {
 namespace {
 
-void PrintError(const std::string& message) { fmt::print(stderr, "error: {}\n", message); }
+// The length of the UTF-8 sequence at the beginning of `text`; 0 where there is none.
+size_t Utf8Length(std::string_view text) {
+  const auto lead = static_cast<unsigned char>(text.front());
+  const size_t length = lead < 0x80                   ? 1
+                        : lead >= 0xc2 && lead < 0xe0 ? 2
+                        : lead >= 0xe0 && lead < 0xf0 ? 3
+                        : lead >= 0xf0 && lead < 0xf5 ? 4
+                                                      : 0;
+  if (length == 0 || text.size() < length) return 0;
+  const auto continues = [](char c) { return (static_cast<unsigned char>(c) & 0xc0) == 0x80; };
+  return std::ranges::all_of(text.substr(1, length - 1), continues) ? length : 0;
+}
+
+// A message may quote anything from a file: one printable line, whatever that was.
+std::string Printable(std::string_view text) {
+  constexpr size_t kLongest = 4000;
+  std::string line;
+  while (!text.empty() && line.size() < kLongest) {
+    const size_t length = Utf8Length(text);
+    const auto byte = static_cast<unsigned char>(text.front());
+    if (length == 0 || byte < 0x20 || byte == 0x7f) {
+      line += fmt::format("\\x{:02x}", byte);
+      text.remove_prefix(1);
+    } else {
+      line += text.substr(0, length);
+      text.remove_prefix(length);
+    }
+  }
+  return text.empty() ? line : line + " …";
+}
+
+void PrintError(const std::string& message) { fmt::print(stderr, "error: {}\n", Printable(message)); }
 
 // The command that argv names, if any: errors and suggestions are about it.
 CLI::App& ChosenCommand(CLI::App& app) {

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "passes/pass.h"
 #include "sim/allocator.h"
 #include "tools/commands/command.h"
 #include "tools/config/devices.h"
@@ -48,8 +49,13 @@ Result<std::vector<Entry>> Devices() {
   return entries;
 }
 
-std::vector<Entry> Passes() {
-  return {{"recompute", "{policy: full, reentrant: false}: torch.utils.checkpoint around every block"}};
+std::vector<Entry> PassEntries() {
+  std::vector<Entry> entries;
+  for (const PassInfo& pass : Passes()) {
+    entries.push_back({std::string(pass.name), fmt::format("{}: {}; stands {}; costs {}", pass.options,
+                                                           pass.description, pass.place, pass.cost)});
+  }
+  return entries;
 }
 
 std::vector<Entry> AllocatorEntries() {
@@ -69,7 +75,7 @@ std::vector<Entry> Optimizers() {
 Result<std::vector<Entry>> Entries(const std::string& kind) {
   if (kind == "models") return Models();
   if (kind == "devices") return Devices();
-  if (kind == "passes") return Passes();
+  if (kind == "passes") return PassEntries();
   if (kind == "allocators") return AllocatorEntries();
   return Optimizers();
 }

@@ -16,18 +16,15 @@
 #include "tools/formats/snapshot_writer.h"
 
 namespace tidemark {
-namespace {
 
 // https://no-color.org: any value but an empty one.
-bool WantsColour(const OutputOptions& options) {
+bool WantsColour(bool refused_by_option) {
   const char* no_color = std::getenv("NO_COLOR");
   const char* terminal = std::getenv("TERM");
-  const bool refused = options.no_color || (no_color != nullptr && *no_color != '\0');
+  const bool refused = refused_by_option || (no_color != nullptr && *no_color != '\0');
   const bool dumb = terminal == nullptr || std::string_view(terminal) == "dumb";
   return !refused && !dumb && ::isatty(STDOUT_FILENO) == 1;
 }
-
-}  // namespace
 
 void AddOutputOptions(CLI::App& command, OutputOptions& options) {
   command.add_flag("--json", options.json, "the report as JSON on standard output, and nothing else");
@@ -71,20 +68,19 @@ std::vector<ReplayObserver*> OutputFiles::observers() {
   return list;
 }
 
-Status OutputFiles::Finish(const Report& report, const AllocatorOptions& allocator,
-                           const DescribeAllocation& describe) {
+Status OutputFiles::Finish(const Report& report, const AllocatorOptions& allocator, const Describer& describer) {
   if (observers_->placements != nullptr) RETURN_IF_ERROR(observers_->placements->Finish());
   if (!options_.tape.empty()) {
     const bool gzip = options_.tape.ends_with(".gz");
     RETURN_IF_ERROR(WriteTape(tape_, options_.tape, gzip ? Compression::kGzip : Compression::kNone));
   }
   if (observers_->trace) {
-    const ChromeTraceInput input = {tape_, *observers_->trace, report, describe, {}};
+    const ChromeTraceInput input = {tape_, *observers_->trace, report, describer, {}};
     RETURN_IF_ERROR(WriteFile(options_.trace, ChromeTrace(input)));
   }
   if (observers_->snapshot) {
     const bool pickle = options_.snapshot.ends_with(".pickle") || options_.snapshot.ends_with(".pkl");
-    ASSIGN_OR_RETURN(const std::string snapshot, SnapshotOf(tape_, allocator, *observers_->snapshot, describe,
+    ASSIGN_OR_RETURN(const std::string snapshot, SnapshotOf(tape_, allocator, *observers_->snapshot, describer,
                                                             pickle ? SnapshotForm::kPickle : SnapshotForm::kJson));
     RETURN_IF_ERROR(WriteFile(options_.snapshot, snapshot));
   }
@@ -94,8 +90,9 @@ Status OutputFiles::Finish(const Report& report, const AllocatorOptions& allocat
 Outcome ReportOutcome(const Report& report, const OutputOptions& options) {
   Outcome outcome;
   outcome.code = report.fits ? ExitCode::kGood : ExitCode::kDoesNotFit;
-  outcome.output = options.json ? ReportJson(report)
-                                : ReportText(report, {.colour = WantsColour(options), .verbose = options.verbose});
+  outcome.output = options.json
+                       ? ReportJson(report)
+                       : ReportText(report, {.colour = WantsColour(options.no_color), .verbose = options.verbose});
   return outcome;
 }
 

@@ -22,6 +22,9 @@ struct OutputOptions {
   std::string trace, tape, placements, snapshot;  // files; empty: not wanted
 };
 
+// Whether standard output is a terminal that shows colours, and nobody has refused them.
+bool WantsColour(bool refused_by_option);
+
 void AddOutputOptions(CLI::App& command, OutputOptions& options);
 
 // What is written beside the report: watches the replay as far as the wanted files need it, and writes them at the end.
@@ -34,7 +37,7 @@ class OutputFiles {
   // To be told of each event.
   std::vector<ReplayObserver*> observers();
   // Writes everything. REQUIRES: the replay is over. Error: what the disk said.
-  Status Finish(const Report& report, const AllocatorOptions& allocator, const DescribeAllocation& describe);
+  Status Finish(const Report& report, const AllocatorOptions& allocator, const Describer& describer);
 
  private:
   struct Observers;

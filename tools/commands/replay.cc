@@ -34,9 +34,11 @@ struct CommandOptions {
 
 // What is replayed, with what only a snapshot has.
 struct Recording {
-  Tape tape;
-  std::optional<SnapshotReplay> snapshot;  // its tape is moved to the one above
+  std::optional<SnapshotReplay> snapshot;
+  Tape own_tape;  // without a snapshot
   std::string conf;
+
+  const Tape& tape() const { return snapshot ? snapshot->tape : own_tape; }
 };
 
 Result<Recording> ReadRecording(const std::string& path) {
@@ -48,7 +50,6 @@ Result<Recording> ReadRecording(const std::string& path) {
     ASSIGN_OR_RETURN(const Snapshot snapshot, ReadSnapshot(source, path));
     recording.snapshot = ReplayOf(snapshot);
     recording.conf = snapshot.conf;
-    recording.tape = recording.snapshot->tape;
     return recording;
   }
   if (path == "-") {  // what was peeked at can't be read again
@@ -56,20 +57,21 @@ Result<Recording> ReadRecording(const std::string& path) {
     while (const auto byte = source.Take(1))
       content.append(*byte).append(*source.Take(source.Peek(ByteSource::kMaxView).size()));
     RETURN_IF_ERROR(source.status());
-    ASSIGN_OR_RETURN(recording.tape, ParseTape(path, content));
+    ASSIGN_OR_RETURN(recording.own_tape, ParseTape(path, content));
     return recording;
   }
-  ASSIGN_OR_RETURN(recording.tape, ReadTape(path));
+  ASSIGN_OR_RETURN(recording.own_tape, ReadTape(path));
   return recording;
 }
 
 Result<Report> Replayed(const Recording& recording, const CommandOptions& options, const std::string& conf,
                         const OutputOptions& output) {
-  ASSIGN_OR_RETURN(const std::unique_ptr<OutputFiles> files, OutputFiles::Create(output, recording.tape));
-  ReportInput input = {.tape = recording.tape,
+  ASSIGN_OR_RETURN(const std::unique_ptr<OutputFiles> files, OutputFiles::Create(output, recording.tape()));
+  const std::unique_ptr<Describer> describer = DescribeTape(recording.tape());
+  ReportInput input = {.tape = recording.tape(),
                        .replay = {.allocator = options.allocator, .observers = files->observers()},
                        .context = {},
-                       .describe = DescribeFromTape(recording.tape),
+                       .describer = *describer,
                        .title = options.file,
                        .device_name = "",
                        .limited = !options.memory.empty()};
@@ -86,7 +88,7 @@ Result<Report> Replayed(const Recording& recording, const CommandOptions& option
     report.addresses = fmt::format("{} of {} addresses match", check->equal(), check->compared());
     if (!check->first_difference().empty()) *report.addresses += "; first: " + check->first_difference();
   }
-  RETURN_IF_ERROR(files->Finish(report, input.replay.allocator, input.describe));
+  RETURN_IF_ERROR(files->Finish(report, input.replay.allocator, *describer));
   return report;
 }
 

@@ -5,13 +5,11 @@
 #include <memory>
 #include <utility>
 
-#include "graph/training/loop.h"
-#include "sim/lower.h"
 #include "tools/build_report.h"
+#include "tools/build_run.h"
 #include "tools/commands/command.h"
 #include "tools/commands/output_options.h"
 #include "tools/config/run_file.h"
-#include "tools/config/words.h"
 
 namespace tidemark {
 namespace {
@@ -19,62 +17,57 @@ namespace {
 struct SimulateOptions {
   std::string config;
   std::vector<std::string> overrides;
+  std::vector<std::string> print_after;  // names of passes
   OutputOptions output;
 };
-
-std::string TitleOf(const RunConfig& run) {
-  const ModelConfig& m = run.model;
-  const TrainingConfig& t = run.training;
-  const std::string length = t.sequence.size() == 1 ? fmt::format("{}", t.sequence[0]) : "varying";
-  return fmt::format("{} ({}), {} layers, hidden {}, batch {} x {}, accumulation {}, {}, {} {}",
-                     WordOf(kFamilyWords, m.family), WordOf(kImplementationWords, m.implementation), m.layers, m.hidden,
-                     t.micro_batch, length, t.gradient_accumulation, WordOf(kPrecisionWords, t.precision),
-                     WordOf(kOptimizerWords, t.optimizer.kind),
-                     WordOf(kOptimizerImplementationWords, t.optimizer.implementation));
-}
-
-AllocatorOptions AllocatorOf(const RunConfig& run) {
-  AllocatorOptions options;
-  options.backend = run.allocator.backend;
-  options.framework = run.framework;
-  options.conf = run.allocator.conf;
-  options.device_memory = run.device.memory;
-  options.process_overhead = run.device.overhead.value;
-  return options;
-}
 
 // The peaks of the run without its evaluation: what that leaves behind in the packing of later steps.
 Result<WithoutEvaluation> SimulateWithoutEvaluation(RunConfig run) {
   run.training.evaluation.reset();
-  ASSIGN_OR_RETURN(const Graph graph, TraceRun(run));
-  const Lowered lowered = Lower(graph, run.device);
-  ASSIGN_OR_RETURN(const Replay replay, RunReplay(lowered.tape, {.allocator = AllocatorOf(run), .observers = {}}));
+  ASSIGN_OR_RETURN(const BuiltRun built, BuildRun(run, {}));
+  ASSIGN_OR_RETURN(const Replay replay,
+                   RunReplay(built.lowered.tape, {.allocator = AllocatorOf(run), .observers = {}}));
   return WithoutEvaluation{replay.allocated.bytes, replay.reserved.bytes};
+}
+
+// What --print-after asked for, instead of a report.
+Outcome DumpOf(const BuiltRun& built) {
+  Outcome outcome;
+  for (const PassRun& pass : built.passes) outcome.output += pass.text;
+  return outcome;
 }
 
 Result<Outcome> RunSimulate(const SimulateOptions& options) {
   ASSIGN_OR_RETURN(const LoadedRun loaded, LoadRun(options.config, options.overrides));
   const RunConfig& run = loaded.config;
-  ASSIGN_OR_RETURN(const Graph graph, TraceRun(run));
-  const Lowered lowered = Lower(graph, run.device);
+  ASSIGN_OR_RETURN(const BuiltRun built, BuildRun(run, {.print_after = options.print_after}));
+  if (!options.print_after.empty()) return DumpOf(built);
+  const Graph& graph = built.graph;
+  const Lowered& lowered = built.lowered;
   ASSIGN_OR_RETURN(const std::unique_ptr<OutputFiles> files, OutputFiles::Create(options.output, lowered.tape));
+  const std::unique_ptr<Describer> describer = DescribeGraph(graph, lowered);
   const ReportInput input = {
       .tape = lowered.tape,
       .replay = {.allocator = AllocatorOf(run), .stop_at_out_of_memory = true, .observers = files->observers()},
       .context = run.device.overhead,
-      .describe = DescribeFromTape(lowered.tape),
+      .describer = *describer,
       .title = TitleOf(run),
       .device_name = run.device.name};
   ASSIGN_OR_RETURN(Report report, BuildReport(input));
   report.run = run;
   report.counts.ops = static_cast<int64_t>(graph.ops.size());
   report.counts.parameters = graph.parameters;
+  report.time = TimeReportOf(graph, run.device);
   if (run.training.evaluation && report.fits) {
     ASSIGN_OR_RETURN(report.without_evaluation, SimulateWithoutEvaluation(run));
   }
-  RETURN_IF_ERROR(files->Finish(report, input.replay.allocator, input.describe));
+  RETURN_IF_ERROR(files->Finish(report, input.replay.allocator, *describer));
   Outcome outcome = ReportOutcome(report, options.output);
   outcome.notes = loaded.notes;
+  for (const PassRun& pass : built.passes) {
+    outcome.notes.push_back(DescribePass(pass));
+    outcome.notes.insert(outcome.notes.end(), pass.notes.begin(), pass.notes.end());
+  }
   return outcome;
 }
 
@@ -87,6 +80,11 @@ void AddSimulate(CLI::App& app, CommandRun* run) {
       ->required();
   command->add_option("--set", options->overrides, "KEY=VALUE: another value, as in --set training.micro_batch=8")
       ->type_name("KEY=VALUE")
+      ->allow_extra_args(false);
+  command
+      ->add_option("--print-after", options->print_after,
+                   "print the graph as text behind this pass, and nothing else (list passes names them)")
+      ->type_name("PASS")
       ->allow_extra_args(false);
   AddOutputOptions(*command, options->output);
   command->callback([options, run] { *run = [options] { return RunSimulate(*options); }; });

@@ -143,13 +143,30 @@ void SetPlaces(DocumentNode& node, const std::string& place) {
   }
 }
 
+// In a list of maps, as `passes` is one: the value of the first that has the key, or of a new one at the end.
+DocumentNode* StepByName(DocumentNode& list, const std::string& word, const std::string& place) {
+  for (DocumentNode& item : list.items) {
+    if (item.kind != DocumentNode::Kind::kMap) return nullptr;
+    for (DocumentField& field : item.fields) {
+      if (field.key == word) return &field.value;
+    }
+  }
+  DocumentNode value;
+  value.place = place;
+  list.items.push_back(MakeMap(place));
+  AddField(list.items.back(), word, std::move(value));
+  return &list.items.back().fields.back().value;
+}
+
 // The child of `node` that `word` names, made where a map lacks it; null where the word can't name one.
 DocumentNode* Step(DocumentNode& node, const std::string& word, const std::string& place) {
   if (node.kind == DocumentNode::Kind::kList) {
     size_t index = 0;
     const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), index);
-    const bool good = error == std::errc() && end == word.data() + word.size() && index < node.items.size();
-    return good ? &node.items[index] : nullptr;
+    if (error == std::errc() && end == word.data() + word.size()) {
+      return index < node.items.size() ? &node.items[index] : nullptr;
+    }
+    return StepByName(node, word, place);
   }
   if (node.kind == DocumentNode::Kind::kNull) {
     node.kind = DocumentNode::Kind::kMap;

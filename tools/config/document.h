@@ -41,7 +41,8 @@ void AddField(DocumentNode& map, std::string key, DocumentNode value);
 // within reason (a document may not unfold to more than 100,000 nodes); tags are ignored.
 Result<DocumentNode> ParseYaml(std::string_view text, const std::string& name);
 
-// Carries out `--set a.b.c=VALUE` on the tree: VALUE is YAML, missing maps are made, a number steps into a list.
+// Carries out `--set a.b.c=VALUE` on the tree: VALUE is YAML, missing maps are made, a number steps into a list, and a
+// name to the entry that has it (passes.recompute.policy), made where there is none.
 // Whether the key means anything is found out by whoever reads the tree.
 Status ApplyOverride(DocumentNode& root, const std::string& assignment);
 

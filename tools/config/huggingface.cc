@@ -107,7 +107,10 @@ class Importer {
   void HandOn() {
     DocumentNode further = MakeMap(config_.place);
     for (const std::string_view key : kHandedOn) {
-      if (const DocumentNode* node = Find({key})) AddField(further, std::string(key), *node);
+      const DocumentNode* node = FindField(config_, key);
+      if (node == nullptr) continue;
+      const bool is_null = node->kind == DocumentNode::Kind::kNull;
+      if (!is_null || key == "sliding_window") AddField(further, std::string(key), *node);  // null: no window
     }
     if (!further.fields.empty()) AddField(model_, "config", std::move(further));
   }

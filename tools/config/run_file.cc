@@ -10,6 +10,7 @@
 #include "tools/config/huggingface.h"
 #include "tools/config/map_reader.h"
 #include "tools/config/nanogpt.h"
+#include "tools/config/passes.h"
 #include "tools/config/sequence.h"
 #include "tools/config/words.h"
 #include "tools/formats/files.h"
@@ -39,6 +40,18 @@ Result<ConfigValue> ReadConfigValue(const DocumentNode& node, const std::string&
     return ConfigValue(number);
   }
   return ConfigValue(text);
+}
+
+// The head dimension that a family's configuration class has where none is given; 0: it follows from hidden and heads.
+int64_t ClassHeadDim(Family family) {
+  switch (family) {
+    case Family::kQwen3:
+      return 128;
+    case Family::kGemma:
+      return 256;
+    default:
+      return 0;
+  }
 }
 
 Result<ModelConfig> ReadModel(const DocumentNode& node) {
@@ -72,6 +85,7 @@ Result<ModelConfig> ReadModel(const DocumentNode& node) {
   }
   if (model.kv_heads == 0) model.kv_heads = model.heads;
   if (model.ffn == 0) model.ffn = 4 * model.hidden;
+  if (model.head_dim == 0) model.head_dim = ClassHeadDim(model.family);
   if (model.head_dim == 0) {
     if (model.hidden % model.heads != 0) {
       return InvalidInput(fmt::format("{}: model.hidden {} is not a multiple of model.heads {}; say model.head_dim",
@@ -153,34 +167,6 @@ Result<AllocatorConfig> ReadAllocator(const DocumentNode& node) {
   return allocator;
 }
 
-Result<RecomputeConfig> ReadRecompute(const DocumentNode& node) {
-  static constexpr std::pair<std::string_view, bool> kPolicies[] = {{"full", true}};
-  RecomputeConfig recompute;
-  bool full = true;
-  MapReader reader(node, "passes.recompute");
-  reader.Word("policy", &full, Words<bool>(kPolicies));
-  reader.Bool("reentrant", &recompute.reentrant);
-  RETURN_IF_ERROR(reader.Finish());
-  return recompute;
-}
-
-Status ReadPasses(const DocumentNode& node, RunConfig& run) {
-  if (node.kind == DocumentNode::Kind::kNull) return {};
-  if (node.kind != DocumentNode::Kind::kList) {
-    return InvalidInput(
-        fmt::format("{}: passes has to be a list, as in [{{recompute: {{policy: full}}}}]", node.place));
-  }
-  for (const DocumentNode& entry : node.items) {
-    MapReader reader(entry, "passes");
-    const DocumentNode* recompute = reader.Take("recompute");
-    RETURN_IF_ERROR(reader.Finish());
-    if (recompute == nullptr) return InvalidInput(fmt::format("{}: this entry of passes names no pass", entry.place));
-    if (run.recompute) return InvalidInput(fmt::format("{}: pass recompute stands here twice", entry.place));
-    ASSIGN_OR_RETURN(run.recompute, ReadRecompute(*recompute));
-  }
-  return {};
-}
-
 constexpr const char* kDefaultDevice = "rtx4070";
 
 // `--set device.memory=8GiB` reaches into a device that the file gives by name, or not at all.
@@ -232,7 +218,9 @@ Result<RunConfig> ReadRun(const DocumentNode& root) {
   if (allocator != nullptr) {
     ASSIGN_OR_RETURN(run.allocator, ReadAllocator(*allocator));
   }
-  if (passes != nullptr) RETURN_IF_ERROR(ReadPasses(*passes, run));
+  if (passes != nullptr) {
+    ASSIGN_OR_RETURN(run.passes, ReadPasses(*passes));
+  }
   RETURN_IF_ERROR(CheckRun(run, root));
   return run;
 }

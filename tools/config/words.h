@@ -39,6 +39,12 @@ inline constexpr std::pair<std::string_view, Loop> kLoopWords[] = {{"nanogpt", L
                                                                    {"plain", Loop::kPlain}};
 inline constexpr std::pair<std::string_view, CompileMode> kCompileWords[] = {
     {"false", CompileMode::kOff}, {"true", CompileMode::kOn}, {"first-run", CompileMode::kFirstRun}};
+inline constexpr std::pair<std::string_view, RecomputePolicy> kRecomputePolicyWords[] = {
+    {"full", RecomputePolicy::kFull},
+    {"every-n", RecomputePolicy::kEveryN},
+    {"selective", RecomputePolicy::kSelective},
+    {"min-cut", RecomputePolicy::kMinCut},
+    {"budget", RecomputePolicy::kBudget}};
 
 // The word of a value in one of the tables above.
 template <typename Enum, size_t kCount>

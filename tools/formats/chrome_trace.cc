@@ -144,8 +144,8 @@ class TraceWriter {
       Event(R"("ph":"i","cat":"memory","pid":{},"tid":{},"ts":{},"s":"g","name":{})", kGpu, kPhaseThread,
             Ts(static_cast<uint32_t>(event)), Quoted(name));
     };
-    instant(in_.report.at.event, fmt::format("PEAK {:.1f} MiB allocated", in_.report.allocated_peak / kMiB));
-    if (in_.report.out_of_memory) instant(in_.report.out_of_memory->at.event, "OUT OF MEMORY");
+    instant(in_.report.at_event, fmt::format("PEAK {:.1f} MiB allocated", in_.report.allocated_peak / kMiB));
+    if (in_.report.out_of_memory) instant(in_.report.out_of_memory->event, "OUT OF MEMORY");
   }
 
   std::vector<Life> LivesOfTape() const {
@@ -184,7 +184,7 @@ class TraceWriter {
 
   // Two slices of one id: the category, by which viewers group, and in it the tensor.
   void DrawLife(size_t index, const Life& life) {
-    const TensorReport tensor = in_.describe(AllocationId(index), life.begin);
+    const TensorReport tensor = in_.describer.Describe(AllocationId(index));
     const TraceObserver::Place& place = in_.observed.places()[index];
     std::string arguments = fmt::format(R"("bytes":{},"block_bytes":{},"segment":{},"offset":{},"op":{},"why":{})",
                                         life.bytes.count(), place.block_bytes.count(), place.segment,

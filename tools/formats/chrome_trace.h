@@ -44,7 +44,7 @@ struct ChromeTraceInput {
   const Tape& tape;
   const TraceObserver& observed;
   const Report& report;
-  const DescribeAllocation& describe;
+  const Describer& describer;
   std::span<const int64_t> begin_ns;  // when each event happens, rising; empty: not modelled
 };
 

@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "passes/pass.h"
 #include "tools/config/words.h"
 
 namespace tidemark {
@@ -14,9 +15,9 @@ using Json = nlohmann::ordered_json;
 // Of a number that may not be there.
 Json OrNull(int64_t value) { return value < 0 ? Json(nullptr) : Json(value); }
 
-Json MomentJson(const Moment& at) {
+Json MomentJson(const Moment& at, uint64_t event) {
   Json json = {{"step", OrNull(at.step)}, {"micro_step", OrNull(at.micro_step)}, {"phase", at.phase}, {"op", at.op}};
-  json["event"] = at.event;
+  json["event"] = event;
   if (at.batch >= 0) json["batch"] = at.batch;
   return json;
 }
@@ -27,7 +28,7 @@ Json PeakJson(const Report& report) {
           {"active_bytes", report.active_peak.count()},
           {"reserved_bytes", report.reserved_peak.count()},
           {"process_bytes", report.process_peak.value.count()},
-          {"at", MomentJson(report.at)},
+          {"at", MomentJson(report.at, report.at_event)},
           {"process_bytes_low", (report.process_peak.value - report.process_peak.below).count()},
           {"process_bytes_high", (report.process_peak.value + report.process_peak.above).count()}};
 }
@@ -39,7 +40,7 @@ Json FailureJson(const Report& report) {
           {"tensor", failure.tensor},
           {"op", failure.op},
           {"requested_bytes", failure.requested.count()},
-          {"at", MomentJson(failure.at)}};
+          {"at", MomentJson(failure.at, failure.event)}};
 }
 
 Json LargestJson(const Report& report) {
@@ -116,7 +117,7 @@ Json DeviceJson(const DeviceSpec& device) {
 }
 
 struct ToJson {
-  Json operator()(std::monostate) const { return nullptr; }
+  Json operator()(std::monostate /*null*/) const { return nullptr; }
   template <typename T>
   Json operator()(const T& value) const {
     return value;
@@ -164,11 +165,38 @@ Json TrainingJson(const TrainingConfig& t) {
           {"loop", WordOf(kLoopWords, t.loop)}};
 }
 
+Json OptionsJson(const RecomputePass& pass) {
+  Json options = {{"policy", WordOf(kRecomputePolicyWords, pass.policy)}};
+  switch (pass.policy) {
+    case RecomputePolicy::kFull:
+      options["reentrant"] = pass.reentrant;
+      break;
+    case RecomputePolicy::kEveryN:
+      options["blocks"] = pass.blocks;
+      break;
+    case RecomputePolicy::kSelective:
+      options["ops"] = pass.ops;
+      break;
+    case RecomputePolicy::kBudget:
+      options["budget"] = fmt::format("{}B", pass.budget.count());
+      break;
+    case RecomputePolicy::kMinCut:
+      break;
+  }
+  return options;
+}
+
+Json OptionsJson(const AccumulatePass& pass) { return {{"parts", pass.parts}}; }
+
+Json PassJson(const PassConfig& pass) {
+  return {{std::string(InfoOf(pass).name), std::visit([](const auto& options) { return OptionsJson(options); }, pass)}};
+}
+
 Json ConfigJson(const Report& report) {
   if (report.run) {
     const RunConfig& run = *report.run;
     Json passes = Json::array();
-    if (run.recompute) passes.push_back({{"recompute", {{"policy", "full"}, {"reentrant", run.recompute->reentrant}}}});
+    for (const PassConfig& pass : run.passes) passes.push_back(PassJson(pass));
     return {{"framework", run.framework},
             {"model", ModelJson(run.model)},
             {"training", TrainingJson(run.training)},

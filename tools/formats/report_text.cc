@@ -92,7 +92,9 @@ class Writer {
 
   void Failure() {
     const OutOfMemoryReport& failure = *report_.out_of_memory;
-    Line("{} in {}", Styled(kRed, "DOES NOT FIT"), DescribeMoment(failure.at));
+    const std::string moment = DescribeMoment(failure.at);
+    Line("{} {}", Styled(kRed, "DOES NOT FIT"),
+         moment.empty() ? fmt::format("at event {}", failure.event) : "in " + moment);
     Line("  tensor  {} ({})", failure.tensor, FormatSize(failure.requested));
     if (!failure.op.empty()) Line("  op      {}", failure.op);
     Line("  {}", failure.message);
@@ -193,7 +195,6 @@ class Writer {
     Moment key = phase.at;
     key.batch = -1;
     key.micro_step = -1;
-    key.event = 0;
     // Within a step, phases take turns: data, forward, data, backward, …; one row for each of them.
     for (size_t i = rows.size(); i > 0; --i) {
       PhasePeak& row = rows[i - 1];

@@ -34,11 +34,7 @@ struct Frame {
 enum class RecordKind : int64_t { kEntry, kFrame, kBlock };
 constexpr int64_t kKinds = 3;
 
-// An entry or block before its stack is known as a text: the list of frames stands for it.
-struct RawEntry {
-  TraceEntry entry;
-  Value frames;
-};
+// A block before its stack is known as a text: the list of frames stands for it.
 struct RawBlock {
   SnapshotBlock block;
   Value frames;
@@ -60,7 +56,8 @@ class RecordReducer : public DictReducer {
     return std::nullopt;
   }
 
-  std::vector<RawEntry> entries;
+  std::vector<TraceEntry> entries;
+  std::vector<Value> entry_frames;  // of each entry
   std::vector<Frame> frames;
   std::vector<RawBlock> blocks;
 
@@ -81,18 +78,19 @@ class RecordReducer : public DictReducer {
     const std::optional<std::string_view> word = tree.String(action);
     const bool has_size = Field("size") != nullptr && (Field("addr") != nullptr || Field("device_free") != nullptr);
     if (!word || !has_size) return std::nullopt;
-    RawEntry raw;
+    TraceEntry entry;
     const auto known = std::ranges::find(kActions, *word, &std::pair<std::string_view, TraceAction>::first);
-    if (known != std::end(kActions)) raw.entry.action = known->second;
-    raw.entry.address = Int(tree, "addr");
-    raw.entry.size = Int(tree, "size");
-    raw.entry.stream = Int(tree, "stream");
-    raw.entry.time_us = Int(tree, "time_us");
+    if (known != std::end(kActions)) entry.action = known->second;
+    entry.address = Int(tree, "addr");
+    entry.size = Int(tree, "size");
+    entry.stream = Int(tree, "stream");
+    entry.time_us = Int(tree, "time_us");
     if (const Value* pool = Field("pool_id")) {
-      raw.entry.private_pool = std::ranges::any_of(tree.Items(*pool), [&](Value v) { return tree.Int(v) != 0; });
+      entry.private_pool = std::ranges::any_of(tree.Items(*pool), [&](Value v) { return tree.Int(v) != 0; });
     }
-    if (const Value* list = Field("frames")) raw.frames = *list;
-    entries.push_back(raw);
+    const Value* list = Field("frames");
+    entry_frames.push_back(list == nullptr ? Value() : *list);
+    entries.push_back(entry);
     return Number(entries.size(), RecordKind::kEntry);
   }
 
@@ -135,7 +133,7 @@ std::string_view OpOf(std::string_view function) {
 
 class SnapshotReader {
  public:
-  SnapshotReader(const std::string& name, const ObjectTree& tree, const RecordReducer& records)
+  SnapshotReader(const std::string& name, const ObjectTree& tree, RecordReducer& records)
       : name_(name), tree_(tree), records_(records) {
     snapshot_.stacks.emplace_back();
   }
@@ -189,9 +187,11 @@ class SnapshotReader {
     }
   }
 
+  // The record that a value was reduced to. Protocol 0 fills its dicts key by key: they are reduced here.
   template <typename Record>
-  const Record* Find(const std::vector<Record>& records, Value value, RecordKind kind) const {
-    const std::optional<int64_t> number = tree_.Reduced(value);
+  const Record* Find(const std::vector<Record>& records, Value value, RecordKind kind) {
+    const bool whole = tree_.kind(value) == ValueKind::kDict;
+    const std::optional<int64_t> number = whole ? records_.Reduce(tree_, tree_.Items(value)) : tree_.Reduced(value);
     if (!number || *number % kKinds != static_cast<int64_t>(kind)) return nullptr;
     return &records[static_cast<size_t>(*number / kKinds)];
   }
@@ -238,13 +238,25 @@ class SnapshotReader {
   Status ReadTrace(Value traces) {
     const std::span<const Value> lists = tree_.Items(traces);
     if (lists.size() <= static_cast<size_t>(snapshot_.device)) return {};
-    const std::span<const Value> entries = tree_.Items(lists[static_cast<size_t>(snapshot_.device)]);
-    snapshot_.trace.reserve(entries.size());
-    for (const Value value : entries) {
-      const RawEntry* raw = Find(records_.entries, value, RecordKind::kEntry);
-      if (raw == nullptr) return Wrong("not a memory snapshot: a trace entry lacks action, addr or size");
-      snapshot_.trace.push_back(raw->entry);
-      if (raw->entry.action == TraceAction::kAlloc) snapshot_.trace.back().stack = StackOf(raw->frames);
+    const std::span<const Value> items = tree_.Items(lists[static_cast<size_t>(snapshot_.device)]);
+    std::vector<size_t> order;  // of the entries
+    order.reserve(items.size());
+    for (const Value value : items) {
+      const TraceEntry* entry = Find(records_.entries, value, RecordKind::kEntry);
+      if (entry == nullptr) return Wrong("not a memory snapshot: a trace entry lacks action, addr or size");
+      order.push_back(static_cast<size_t>(entry - records_.entries.data()));
+    }
+    for (const size_t i : order) {
+      TraceEntry& entry = records_.entries[i];
+      if (entry.action == TraceAction::kAlloc) entry.stack = StackOf(records_.entry_frames[i]);
+    }
+    // Of a single device they are all there are, in order: a trace of gigabytes isn't copied.
+    bool all_in_order = order.size() == records_.entries.size();
+    for (size_t i = 0; all_in_order && i < order.size(); ++i) all_in_order = order[i] == i;
+    if (all_in_order) {
+      snapshot_.trace = std::move(records_.entries);
+    } else {
+      for (const size_t i : order) snapshot_.trace.push_back(records_.entries[i]);
     }
     return {};
   }
@@ -264,7 +276,7 @@ class SnapshotReader {
 
   // The innermost ATen op and the innermost line of Python outside PyTorch; of paths the last component alone, since
   // they carry people's names.
-  std::string Describe(Value list) const {
+  std::string Describe(Value list) {
     std::string op;
     std::string site;
     for (const Value value : tree_.Items(list)) {
@@ -281,7 +293,7 @@ class SnapshotReader {
 
   const std::string& name_;
   const ObjectTree& tree_;
-  const RecordReducer& records_;
+  RecordReducer& records_;
   Snapshot snapshot_;
   std::unordered_map<uint64_t, uint32_t> stack_of_list_;
   std::unordered_map<std::string, uint32_t> stack_of_text_;

@@ -14,6 +14,8 @@ namespace {
 constexpr Bytes kBlockStep{512};
 constexpr Bytes kTooSmallToSplitLarge = kMiB;
 
+constexpr size_t kNone = SIZE_MAX;
+
 struct WalkBlock {
   Bytes size;
   Bytes requested;
@@ -32,7 +34,7 @@ struct WalkSegment {
 // The state of the allocator, going back in time.
 class Walk {
  public:
-  explicit Walk(const Snapshot& snapshot) : snapshot_(snapshot) {
+  explicit Walk(const Snapshot& snapshot) : snapshot_(snapshot), alloc_of_free_(snapshot.trace.size(), kNone) {
     for (const SnapshotSegment& segment : snapshot.segments) {
       if (segment.private_pool) continue;
       WalkSegment& to = segments_[segment.address];
@@ -55,8 +57,8 @@ class Walk {
 
   const std::map<int64_t, WalkSegment>& segments() const { return segments_; }
   const std::vector<int64_t>& later_addresses() const { return later_addresses_; }
-  // Of a kFreeCompleted entry: the alloc entry, if the trace has it.
-  const std::unordered_map<size_t, size_t>& alloc_of_free() const { return alloc_of_free_; }
+  // Of a kFreeCompleted entry: the alloc entry, or kNone where the trace doesn't have it.
+  const std::vector<size_t>& alloc_of_free() const { return alloc_of_free_; }
   int64_t unexplained() const { return unexplained_; }
 
  private:
@@ -164,7 +166,7 @@ class Walk {
 
   const Snapshot& snapshot_;
   std::map<int64_t, WalkSegment> segments_;
-  std::unordered_map<size_t, size_t> alloc_of_free_;
+  std::vector<size_t> alloc_of_free_;
   std::vector<int64_t> later_addresses_;
   int64_t unexplained_ = 0;
 };
@@ -175,6 +177,7 @@ class ReplayBuilder {
   ReplayBuilder(const Snapshot& snapshot, const Walk& walk) : snapshot_(snapshot), walk_(walk) {}
 
   SnapshotReplay Run() {
+    id_of_entry_.resize(snapshot_.trace.size());
     for (size_t i = 1; i < snapshot_.stacks.size(); ++i) texts_.push_back(result_.tape.texts.Add(snapshot_.stacks[i]));
     for (const auto& [address, segment] : walk_.segments()) AddSegment(address, segment);
     result_.initial.later_addresses = walk_.later_addresses();
@@ -255,8 +258,8 @@ class ReplayBuilder {
 
   void AddFree(size_t index) {
     AllocationId id;
-    if (const auto in_trace = walk_.alloc_of_free().find(index); in_trace != walk_.alloc_of_free().end()) {
-      id = id_of_entry_.at(in_trace->second);
+    if (const size_t alloc = walk_.alloc_of_free()[index]; alloc != kNone) {
+      id = id_of_entry_[alloc];
     } else if (const auto before = before_of_free_.find(index); before != before_of_free_.end()) {
       id = before->second;
     } else {
@@ -270,7 +273,7 @@ class ReplayBuilder {
   SnapshotReplay result_;
   std::vector<TextId> texts_;  // by stack - 1
   std::unordered_map<int64_t, int32_t> streams_;
-  std::unordered_map<size_t, AllocationId> id_of_entry_;
+  std::vector<AllocationId> id_of_entry_;
   std::unordered_map<size_t, AllocationId> before_of_free_;
   uint32_t last_stack_ = 0;
   int64_t left_out_ = 0;

@@ -35,8 +35,8 @@ struct SnapshotReplay {
 // empty_cache. Private pools are left out (a note says so).
 SnapshotReplay ReplayOf(const Snapshot& snapshot);
 
-// Compares where a replay puts allocations with where they were. An expandable segment that begins within the trace has an
-// address range that nothing tells: its first allocation shows how far the replay's is from the recorded one.
+// Compares where a replay puts allocations with where they were. An expandable segment that begins within the trace has
+// an address range that nothing tells: its first allocation shows how far the replay's is from the recorded one.
 class AddressCheck final : public ReplayObserver {
  public:
   explicit AddressCheck(const SnapshotReplay& recorded);

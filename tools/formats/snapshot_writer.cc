@@ -79,8 +79,8 @@ template <typename Out>
 class SnapshotWriter {
  public:
   SnapshotWriter(const Tape& tape, const AllocatorOptions& options, const SnapshotObserver& observed,
-                 const DescribeAllocation& describe)
-      : tape_(tape), options_(options), observed_(observed), describe_(describe) {}
+                 const Describer& describer)
+      : tape_(tape), options_(options), observed_(observed), describer_(describer) {}
 
   Result<std::string> Run() {
     const uint32_t last = observed_.steps().empty() ? 0 : observed_.steps().back().event;
@@ -160,7 +160,7 @@ class SnapshotWriter {
     Word("state", block.state == BlockState::kFree        ? "inactive"
                   : block.state == BlockState::kAllocated ? "active_allocated"
                                                           : "active_pending_free");
-    Frames(found ? describe_(live->allocation, state.event) : TensorReport());
+    Frames(found ? describer_.Describe(live->allocation) : TensorReport());
     out_.EndDict();
   }
 
@@ -197,7 +197,7 @@ class SnapshotWriter {
       if (step.kind == EventKind::kAlloc) {
         Complete(pending, step.address, step.event);
         Entry("alloc", step.address, alloc.bytes.count(), alloc.stream, step.event);
-        const TensorReport tensor = describe_(step.allocation, step.event);
+        const TensorReport tensor = describer_.Describe(step.allocation);
         Word("category", PageCategory(tensor.category));
         Frames(tensor);
         out_.EndDict();
@@ -255,7 +255,7 @@ class SnapshotWriter {
   const Tape& tape_;
   const AllocatorOptions& options_;
   const SnapshotObserver& observed_;
-  const DescribeAllocation& describe_;
+  const Describer& describer_;
   Out out_;
   HeldRanges held_;
   std::vector<Event> allocs_;  // the `a` event of each allocation
@@ -279,9 +279,9 @@ void SnapshotObserver::OnEvent(const Observation& observation) {
 }
 
 Result<std::string> SnapshotOf(const Tape& tape, const AllocatorOptions& options, const SnapshotObserver& observed,
-                               const DescribeAllocation& describe, SnapshotForm form) {
-  if (form == SnapshotForm::kPickle) return SnapshotWriter<PickleWriter>(tape, options, observed, describe).Run();
-  return SnapshotWriter<JsonWriter>(tape, options, observed, describe).Run();
+                               const Describer& describer, SnapshotForm form) {
+  if (form == SnapshotForm::kPickle) return SnapshotWriter<PickleWriter>(tape, options, observed, describer).Run();
+  return SnapshotWriter<JsonWriter>(tape, options, observed, describer).Run();
 }
 
 }  // namespace tidemark

@@ -39,6 +39,6 @@ class SnapshotObserver final : public ReplayObserver {
 // it: walking the one backwards gives the other. Phases and ops are the frames, categories colour the blocks.
 // O(events x changes of the segments). Errors: what StateAt says.
 Result<std::string> SnapshotOf(const Tape& tape, const AllocatorOptions& options, const SnapshotObserver& observed,
-                               const DescribeAllocation& describe, SnapshotForm form);
+                               const Describer& describer, SnapshotForm form);
 
 }  // namespace tidemark

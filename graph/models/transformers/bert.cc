@@ -44,8 +44,8 @@ class Embeddings : public Module {
     Tensor positions, hidden, types, gathered, words, position_ids, type_ids;
     position_ids = Slice(position_ids_->tensor, 1, 0, length);
     gathered = Expand(token_type_ids_->tensor, token_type_ids_->sizes);
-    gathered = tracer().Emit(OpKind::kGather, {&gathered, &position_ids},
-                             tidemark::Contiguous(DType::kInt64, {1, length}));
+    gathered =
+        tracer().Emit(OpKind::kGather, {&gathered, &position_ids}, tidemark::Contiguous(DType::kInt64, {1, length}));
     type_ids = Expand(gathered, {batch, length});
     words = word_(tokens);
     types = token_type_(type_ids);
@@ -146,9 +146,7 @@ class Attention : public Module {
 class Intermediate : public Layer {
  public:
   Intermediate(Module& parent, const ModelConfig& m, const Options& options)
-      : Layer(parent, "intermediate"),
-        activation_(options.activation),
-        dense_(*this, "dense", m.hidden, m.ffn, true) {}
+      : Layer(parent, "intermediate"), activation_(options.activation), dense_(*this, "dense", m.hidden, m.ffn, true) {}
 
  protected:
   Tensor Forward(const Tensor& given) const override {

@@ -52,6 +52,13 @@ void ConfigReader::Number(std::string_view key, double* out, double min, double 
   value >= min&& value <= max ? void(*out = value) : Fail(key, fmt::format("a number from {} to {}", min, max));
 }
 
+void ConfigReader::Text(std::string_view key, std::string* out) {
+  const ConfigField* field = Find(key);
+  if (field == nullptr) return;
+  const std::string* value = std::get_if<std::string>(&field->value);
+  value != nullptr ? void(*out = *value) : Fail(key, "a word");
+}
+
 void ConfigReader::Act(std::string_view key, Activation* out) {
   const ConfigField* field = Find(key);
   if (field == nullptr) return;

@@ -26,6 +26,7 @@ class ConfigReader {
   void Integer(std::string_view key, int64_t* out, int64_t min = 1);
   void Number(std::string_view key, double* out, double min, double max);
   void OptionalInteger(std::string_view key, std::optional<int64_t>* out);  // null: none
+  void Text(std::string_view key, std::string* out);
   void Act(std::string_view key, Activation* out);
   // Fields that decide neither memory nor shapes.
   void Ignore(std::initializer_list<std::string_view> keys);

@@ -1,5 +1,5 @@
-// GPT-2 as transformers 5.23 writes it (models/gpt2/modeling_gpt2.py): a fused projection, Conv1D instead of Linear, and
-// GELU written out in its tanh form.
+// GPT-2 as transformers 5.23 writes it (models/gpt2/modeling_gpt2.py): a fused projection, Conv1D instead of Linear,
+// and GELU written out in its tanh form.
 //
 // Names live as they do there. Locals are declared in the reverse of Python's order, since C++ drops them last to
 // first.
@@ -22,7 +22,7 @@ struct Options {
   double embedding_dropout = 0;
   double residual_dropout = 0;
   double epsilon = 1e-5;
-  bool scale_weights = true;  // by 1 / sqrt(head dimension)
+  bool scale_weights = true;    // by 1 / sqrt(head dimension)
   bool scale_by_layer = false;  // and by 1 / (index + 1)
   Activation activation = Activation::kGeluNew;
 };
@@ -37,8 +37,8 @@ class Conv1D : public Layer {
   Tensor Forward(const Tensor& given) const override {
     Dims sizes = given.sizes();
     sizes[sizes.size() - 1] = bias_->sizes[0];
-    Tensor x = Addmm(bias_->tensor, View(given, {given.NumElements() / given.size(-1), given.size(-1)}),
-                     weight_->tensor);
+    Tensor x =
+        Addmm(bias_->tensor, View(given, {given.NumElements() / given.size(-1), given.size(-1)}), weight_->tensor);
     x = View(x, sizes);
     return x;
   }
@@ -143,9 +143,9 @@ class Block : public Module {
   Block(Module& parent, const RunConfig& run, const Options& options, int64_t index)
       : Module(parent, "h." + std::to_string(index)),
         recompute_(run.recompute),
-        ln_1_(*this, "ln_1", run.model.hidden, true),
+        ln_1_(*this, "ln_1", run.model.hidden, true, options.epsilon),
         attn_(*this, run.model, options, index),
-        ln_2_(*this, "ln_2", run.model.hidden, true),
+        ln_2_(*this, "ln_2", run.model.hidden, true, options.epsilon),
         mlp_(*this, run.model, options) {}
 
   // Positional arguments are the hidden states and the mask; position_ids are in the checkpoint's closure.
@@ -194,7 +194,7 @@ class Gpt2Backbone : public Backbone {
         wpe_(*this, "wpe", run.model.context, run.model.hidden),
         drop_(*this, "drop", options.embedding_dropout) {
     for (int64_t i = 0; i < run.model.layers; ++i) h_.push_back(std::make_unique<Block>(*this, run, options_, i));
-    ln_f_ = std::make_unique<LayerNormLayer>(*this, "ln_f", run.model.hidden, true);
+    ln_f_ = std::make_unique<LayerNormLayer>(*this, "ln_f", run.model.hidden, true, options_.epsilon);
   }
 
   const ParameterPtr& embedding() const override { return wte_.weight(); }
@@ -241,12 +241,13 @@ Status ReadOptions(const ModelConfig& model, Options& options) {
   reader.Bool("scale_attn_by_inverse_layer_idx", &options.scale_by_layer);
   reader.Bool("reorder_and_upcast_attn", &upcast);
   reader.Bool("add_cross_attention", &cross_attention);
-  reader.Ignore({"summary_type", "summary_use_proj", "summary_activation", "summary_proj_to_labels",
-                 "summary_first_dropout"});
+  reader.Ignore(
+      {"summary_type", "summary_use_proj", "summary_activation", "summary_proj_to_labels", "summary_first_dropout"});
   reader.IgnoreCommon();
   RETURN_IF_ERROR(reader.Finish());
   if (upcast && options.eager) {
-    return InvalidInput("model.config.reorder_and_upcast_attn can't be simulated with eager attention; set it to false");
+    return InvalidInput(
+        "model.config.reorder_and_upcast_attn can't be simulated with eager attention; set it to false");
   }
   if (cross_attention) {
     return InvalidInput("model.config.add_cross_attention can't be simulated; set it to false");

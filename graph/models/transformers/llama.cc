@@ -247,7 +247,7 @@ Result<std::unique_ptr<Model>> MakeLlama(Tracer& tracer, const RunConfig& run) {
   ReadCommon(reader, variant);
   reader.Bool("attention_bias", &attention_bias);
   reader.Bool("mlp_bias", &variant.mlp_bias);
-  reader.Ignore({"pretraining_tp"});
+  reader.Ignore({"pretraining_tp", "sliding_window", "use_sliding_window", "max_window_layers"});
   variant.input_bias = variant.output_bias = attention_bias;
   return Make(tracer, run, reader, std::move(variant));
 }

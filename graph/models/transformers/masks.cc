@@ -22,6 +22,9 @@ void FindPackedSequences(const Tensor& position_ids) {
   const ViewOp select = {OpKind::kSelect, {.integer = {1, last}}};
   const Tensor in_one =
       Compare(Comparison::kEqual, tracer.View(packed, select, {packed.size(0)}, {packed.strides()[0]}, last), 0);
+  tracer.Assume(
+      "transformers reads from the device whether positions jump (find_packed_sequence_indices): assumed that they "
+      "don't, so that no sequences are packed and no mask is made for that");
   const Tensor all = tracer.Emit(OpKind::kAll, {&in_one}, Contiguous(DType::kBool, {}));
 }
 
@@ -52,6 +55,16 @@ Tensor BoolMask(Tracer& tracer, int64_t batch, int64_t length, std::optional<int
   return mask;
 }
 
+// torch.where(mask, torch.zeros(()), finfo(dtype).min)
+Tensor AsFloating(Operand mask, DType dtype) {
+  Tracer& tracer = mask->tracer();
+  const Tensor zero = Full(tracer, dtype, {}, 0);
+  const Tensor lowest = Full(tracer, dtype, {}, LowestOf(dtype));
+  return tracer.Emit(OpKind::kWhere, {&*mask, &zero, &lowest}, Contiguous(dtype, mask->sizes()));
+}
+
+}  // namespace
+
 double LowestOf(DType dtype) {
   switch (dtype) {
     case DType::kFloat16:
@@ -62,16 +75,6 @@ double LowestOf(DType dtype) {
       return static_cast<double>(std::numeric_limits<float>::lowest());
   }
 }
-
-// torch.where(mask, torch.zeros(()), finfo(dtype).min)
-Tensor AsFloating(Operand mask, DType dtype) {
-  Tracer& tracer = mask->tracer();
-  const Tensor zero = Full(tracer, dtype, {}, 0);
-  const Tensor lowest = Full(tracer, dtype, {}, LowestOf(dtype));
-  return tracer.Emit(OpKind::kWhere, {&*mask, &zero, &lowest}, Contiguous(dtype, mask->sizes()));
-}
-
-}  // namespace
 
 Tensor PositionIds(Tracer& tracer, int64_t length) { return Unsqueeze(Add(Arange(tracer, 0, length), 0), 0); }
 

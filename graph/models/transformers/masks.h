@@ -12,6 +12,9 @@ namespace tidemark::transformers {
 // torch.arange(length) + 0, as [1, length].
 Tensor PositionIds(Tracer& tracer, int64_t length);
 
+// torch.finfo(dtype).min
+double LowestOf(DType dtype);
+
 struct MaskOptions {
   bool eager = false;             // attention written out: a floating mask, always
   bool has_cache = false;         // then nobody asks whether sequences are packed

@@ -158,40 +158,46 @@ bool CachingAllocator::ShouldSplit(const Block& block, const Request& request) c
   return !IsOversize(request.size) && rest > kSmallSize;
 }
 
+// Cuts the first `size` bytes off a free block that is in no index: they become a new block, and the old one, now the
+// rest, goes back into its index.
+BlockId CachingAllocator::SplitOff(BlockId rest_id, int64_t size) {
+  const BlockId id = NewBlock();
+  Block& low = blocks_[id];
+  Block& rest = blocks_[rest_id];
+  const bool was_split = rest.IsSplit();
+  low.position = rest.position;
+  low.size = size;
+  low.prev = rest.prev;
+  low.next = rest_id;
+  low.segment = rest.segment;
+  low.index = rest.index;
+  low.expandable = rest.expandable;
+  low.small = rest.small;
+  if (low.prev == kNone) {
+    segments_[low.segment].first = id;
+  } else {
+    blocks_[low.prev].next = id;
+  }
+  rest.prev = id;
+  rest.position += size;
+  rest.size -= size;
+  InsertFree(rest_id);
+  if (rest.expandable) return id;
+  if (was_split) {
+    stats_.Decrease(kInactiveSplitBytes, ClassOf(rest), size);
+  } else {
+    stats_.Increase(kInactiveSplit, ClassOf(rest), 1);
+    stats_.Increase(kInactiveSplitBytes, ClassOf(rest), rest.size);
+  }
+  return id;
+}
+
 // alloc_found_block: splits if it is worth it (the low end is handed out) and counts.
 BlockId CachingAllocator::HandOut(BlockId found, const Request& request) {
   const PoolClass pool = ClassOf(blocks_[found]);
   BlockId block = found;
   if (ShouldSplit(blocks_[found], request)) {
-    block = NewBlock();
-    Block& low = blocks_[block];
-    Block& rest = blocks_[found];
-    const bool was_split = rest.IsSplit();
-    low.position = rest.position;
-    low.size = request.size;
-    low.prev = rest.prev;
-    low.next = found;
-    low.segment = rest.segment;
-    low.index = rest.index;
-    low.expandable = rest.expandable;
-    low.small = rest.small;
-    if (low.prev == kNone) {
-      segments_[low.segment].first = block;
-    } else {
-      blocks_[low.prev].next = block;
-    }
-    rest.prev = block;
-    rest.position += request.size;
-    rest.size -= request.size;
-    InsertFree(found);
-    if (!rest.expandable) {
-      if (was_split) {
-        stats_.Decrease(kInactiveSplitBytes, pool, request.size);
-      } else {
-        stats_.Increase(kInactiveSplit, pool, 1);
-        stats_.Increase(kInactiveSplitBytes, pool, rest.size);
-      }
-    }
+    block = SplitOff(found, request.size);
   } else if (blocks_[found].IsSplit() && !blocks_[found].expandable) {
     stats_.Decrease(kInactiveSplit, pool, 1);
     stats_.Decrease(kInactiveSplitBytes, pool, blocks_[found].size);

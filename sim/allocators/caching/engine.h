@@ -96,6 +96,7 @@ class CachingAllocator final : public Allocator {
   CachingAllocator(const AllocatorOptions& options, const Profile& profile, Settings settings);
   Status Seed(const InitialState& initial);
   Status SeedSegment(const InitialSegment& segment);
+  void SeedBlocks(SegmentId segment, const InitialSegment& initial);
 
   // engine.cc: the way of a request and of a free.
   BlockId FindFree(Request& request);
@@ -104,6 +105,7 @@ class CachingAllocator final : public Allocator {
   BlockId AllocateFromDriver(Request& request, bool retry);
   BlockId AllocateFromOtherPools(Request& request);
   bool ShouldSplit(const Block& block, const Request& request) const;
+  BlockId SplitOff(BlockId rest, int64_t size);
   BlockId HandOut(BlockId block, const Request& request);
   void FreeBlock(BlockId block);
   int64_t Absorb(BlockId into, BlockId from);

@@ -243,9 +243,17 @@ Status CachingAllocator::SeedSegment(const InitialSegment& initial) {
       initial.address > kHighestAddress) {
     return wrong("address or size out of range");
   }
-  if (initial.blocks.empty()) return wrong("no blocks");
+  Bytes sum;
+  for (const InitialBlock& block : initial.blocks) {
+    if (block.size <= Bytes(0) || block.size > initial.size - sum || block.requested < Bytes(0)) {
+      return wrong("blocks of no size, or more than there is room for");
+    }
+    sum += block.size;
+  }
+  if (sum != initial.size) return wrong("blocks don't add up to it");
   if (!driver_.Take(initial.size.count())) return wrong("more than the device has");
-  Request request{.size = initial.size.count(), .segment = initial.size.count(), .stream = initial.stream};
+  Request request;
+  request.stream = initial.stream;
   request.pool = initial.large ? 1 : 0;
   request.index = IndexFor(request.pool, initial.stream);
   std::vector<int64_t> later = std::exchange(later_addresses_, {initial.address});
@@ -258,34 +266,37 @@ Status CachingAllocator::SeedSegment(const InitialSegment& initial) {
   stats_.Increase(kSegment, pool, 1);
   stats_.Increase(kReservedBytes, pool, initial.size.count());
   if (IsOversize(initial.size.count())) stats_.oversize_segments.Increase(1);
+  SeedBlocks(segment, initial);
+  return {};
+}
+
+// Cuts a new segment into the blocks given. REQUIRES: they add up to it.
+void CachingAllocator::SeedBlocks(SegmentId segment, const InitialSegment& initial) {
   BlockId block = segments_[segment].first;
-  int64_t offset = 0;
+  int64_t position = segments_[segment].position;
   for (size_t k = 0; k < initial.blocks.size(); ++k) {
-    const InitialBlock& b = initial.blocks[k];
-    if (b.size <= Bytes(0) || b.size.count() > initial.size.count() - offset) return wrong("blocks don't add up to it");
-    if (b.requested < Bytes(0)) return wrong("a block of negative size");
     if (k > 0) {
       const BlockId before = std::exchange(block, NewBlock());
       blocks_[block] = blocks_[before];
       blocks_[block].prev = before;
       blocks_[before].next = block;
     }
-    blocks_[block].position = segments_[segment].position + offset;
-    blocks_[block].size = b.size.count();
-    blocks_[block].requested = b.requested.count();
-    blocks_[block].allocated = b.allocation.valid();
-    offset += b.size.count();
+    Block& b = blocks_[block];
+    b.position = position;
+    b.size = initial.blocks[k].size.count();
+    b.requested = initial.blocks[k].requested.count();
+    b.allocated = initial.blocks[k].allocation.valid();
+    position += b.size;
   }
-  if (offset != initial.size.count()) return wrong("blocks don't add up to it");
+  const PoolClass pool = initial.large ? kLargePool : kSmallPool;
   size_t k = 0;
   for (block = segments_[segment].first; block != kNone; block = blocks_[block].next, ++k) {
     const Block& b = blocks_[block];
     if (!b.allocated) {
       InsertFree(block);
-      if (b.IsSplit()) {
-        stats_.Increase(kInactiveSplit, pool, 1);
-        stats_.Increase(kInactiveSplitBytes, pool, b.size);
-      }
+      if (!b.IsSplit()) continue;
+      stats_.Increase(kInactiveSplit, pool, 1);
+      stats_.Increase(kInactiveSplitBytes, pool, b.size);
       continue;
     }
     seeded_.push_back({initial.blocks[k].allocation, block});
@@ -296,7 +307,6 @@ Status CachingAllocator::SeedSegment(const InitialSegment& initial) {
     stats_.Increase(kRequestedBytes, pool, b.requested);
     if (IsOversize(b.size)) stats_.oversize_allocations.Increase(1);
   }
-  return {};
 }
 
 }  // namespace tidemark::caching

@@ -1,0 +1,24 @@
+// Every invariant of a Graph, in one place. Passes are run with this behind them; a failure is a bug of the pass (or an
+// error in a graph's text), never of a configuration.
+//
+// Ids are in range and in order:
+//  - each op, phase and holder stands in the program at most once, ops and phases exactly once and in order of their
+//  ids
+//  - operands are tensors, tensors lie within their storages, a storage's producer has it as the result it says
+// What is used is there:
+//  - an op reads tensors of storages that were produced before it and that somebody still holds
+//  - a result is either a storage that the op produces, or one of its operands: changed in place
+// Holders come and go in order:
+//  - each takes hold while its storage lives, lets go at most once, and later than it took hold
+//  - each storage has one that took hold before the next op but one: nothing dies unheld
+#pragma once
+
+#include "graph/base/result.h"
+#include "graph/graph.h"
+
+namespace tidemark {
+
+// The first thing that is wrong, in program order. O(program + operands + holders).
+Status VerifyGraph(const Graph& graph);
+
+}  // namespace tidemark

@@ -1,0 +1,70 @@
+"""Snapshots in and out."""
+import gzip
+import json
+import pickle
+import tempfile
+import unittest
+from pathlib import Path
+
+import program
+from program import SOURCE, TINY
+
+MEDIUM = SOURCE / "tests/truth/snapshots/medium-128-train.pickle.gz"
+
+
+class Snapshots(program.ProgramTest):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+
+    def path(self, name):
+        return Path(self.folder.name, name)
+
+    def test_every_allocation_of_a_real_recording_lands_on_its_address(self):
+        self.assertIn("6526 of 6526 addresses match", self.good("replay", MEDIUM))
+
+    def test_every_protocol_and_json_say_the_same(self):
+        data = pickle.loads(gzip.decompress(MEDIUM.read_bytes()))
+        data["device_traces"] = [data["device_traces"][0][-2000:]]
+        forms = [("json", json.dumps(data).encode())]
+        forms += [(f"protocol{p}", pickle.dumps(data, protocol=p)) for p in range(pickle.HIGHEST_PROTOCOL + 1)]
+        forms += [("padded", pickle.dumps(data) + b"\0\0\0"), ("gz", gzip.compress(pickle.dumps(data)))]
+        outputs = set()
+        for name, content in forms:
+            path = self.path("snapshot")
+            path.write_bytes(content)
+            outputs.add(self.good("replay", path))
+        self.assertEqual(len(outputs), 1)
+        self.assertIn("666 of 666 addresses match", outputs.pop())
+
+    def test_our_own_snapshots_replay_onto_their_addresses(self):
+        for name, settings in (("a.json", []), ("a.pickle", []),
+                               ("b.json", ["--set", "allocator.conf='expandable_segments:True'"]),
+                               ("c.json", ["--set", "training.evaluation={every: 2, batches: 2}"])):
+            with self.subTest(name=name, settings=settings):
+                report = self.report("simulate", TINY, "--snapshot", self.path(name), *settings)
+                again = self.report("replay", self.path(name))
+                self.assertRegex(again["addresses"], r"^(\d+) of \1 addresses match$")
+                for kind in ("requested_bytes", "allocated_bytes", "reserved_bytes"):
+                    self.assertEqual(report["peak"][kind], again["peak"][kind])
+
+    def test_blocks_tile_and_frees_have_allocs(self):
+        self.good("simulate", TINY, "--snapshot", self.path("a.pickle"))
+        snapshot = pickle.loads(self.path("a.pickle").read_bytes())
+        for segment in snapshot["segments"]:
+            self.assertEqual(sum(b["size"] for b in segment["blocks"]), segment["total_size"])
+        alive = set()
+        for entry in snapshot["device_traces"][0]:
+            if entry["action"] == "alloc":
+                self.assertNotIn(entry["addr"], alive)
+                alive.add(entry["addr"])
+            elif entry["action"] == "free_completed":
+                alive.remove(entry["addr"])
+        blocks = {b["address"] for s in snapshot["segments"] for b in s["blocks"] if b["state"] == "active_allocated"}
+        self.assertEqual(alive, blocks)
+        categories = {e.get("category") for e in snapshot["device_traces"][0]}
+        self.assertIn("unknown", categories, "memory_viz fails on categories without it")
+
+
+if __name__ == "__main__":
+    unittest.main()

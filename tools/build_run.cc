@@ -1,0 +1,79 @@
+#include "tools/build_run.h"
+
+#include <fmt/format.h>
+
+#include "graph/cost.h"
+#include "graph/training/loop.h"
+#include "sim/replay.h"
+#include "tools/config/words.h"
+
+namespace tidemark {
+namespace {
+
+// What the run's allocator reserves for a graph: the other half of passes that work within a budget.
+Result<Bytes> ReservedPeak(const Graph& graph, const RunConfig& run) {
+  AllocatorOptions allocator = AllocatorOf(run);
+  allocator.device_memory = kGiB * (1 << 20);  // how much it would take, not whether that is there
+  const Lowered lowered = Lower(graph, run.device);
+  ASSIGN_OR_RETURN(const Replay replay, RunReplay(lowered.tape, {.allocator = allocator, .observers = {}}));
+  return replay.reserved.bytes;
+}
+
+}  // namespace
+
+Result<BuiltRun> BuildRun(const RunConfig& run, const BuildOptions& options) {
+  ASSIGN_OR_RETURN(Graph graph, TraceRun(run));
+  BuiltRun built;
+  if (run.passes.empty() && options.print_after.empty()) {
+    built.graph = std::move(graph);
+  } else {
+    const PipelineOptions pipeline = {
+        .context = {.device = run.device, .physical_peak = [&run](const Graph& g) { return ReservedPeak(g, run); }},
+        .print_after = options.print_after};
+    ASSIGN_OR_RETURN(Rewritten rewritten, RunPasses(std::move(graph), run.passes, pipeline));
+    built.graph = std::move(rewritten.graph);
+    built.passes = std::move(rewritten.runs);
+  }
+  built.lowered = Lower(built.graph, run.device);
+  return built;
+}
+
+AllocatorOptions AllocatorOf(const RunConfig& run) {
+  AllocatorOptions options;
+  options.backend = run.allocator.backend;
+  options.framework = run.framework;
+  options.conf = run.allocator.conf;
+  options.device_memory = run.device.memory;
+  options.process_overhead = run.device.overhead.value;
+  return options;
+}
+
+std::string TitleOf(const RunConfig& run) {
+  const ModelConfig& m = run.model;
+  const TrainingConfig& t = run.training;
+  const std::string length = t.sequence.size() == 1 ? fmt::format("{}", t.sequence[0]) : "varying";
+  return fmt::format("{} ({}), {} layers, hidden {}, batch {} x {}, accumulation {}, {}, {} {}",
+                     WordOf(kFamilyWords, m.family), WordOf(kImplementationWords, m.implementation), m.layers, m.hidden,
+                     t.micro_batch, length, t.gradient_accumulation, WordOf(kPrecisionWords, t.precision),
+                     WordOf(kOptimizerWords, t.optimizer.kind),
+                     WordOf(kOptimizerImplementationWords, t.optimizer.implementation));
+}
+
+std::string DescribePass(const PassRun& pass) {
+  if (!pass.changed) return fmt::format("{}: nothing to change", pass.name);
+  const auto added = static_cast<int64_t>(pass.ops_after) - static_cast<int64_t>(pass.ops_before);
+  return fmt::format("{}: {} ops ({:+}), highest live bytes {:.1f} MiB ({:+.1f}), {:.1f} ms", pass.name, pass.ops_after,
+                     added, pass.live_after / kMiB, (pass.live_after - pass.live_before) / kMiB, pass.milliseconds);
+}
+
+std::optional<TimeReport> TimeReportOf(const Graph& graph, const DeviceSpec& device) {
+  if (!HasRates(device)) return std::nullopt;
+  const RunTime time = TimeOf(graph, device);
+  const double steps = static_cast<double>(std::max<int64_t>(1, time.steps));
+  return TimeReport{.step_us = time.step().microseconds() / steps,
+                    .forward_us = time.forward.microseconds() / steps,
+                    .backward_us = time.backward.microseconds() / steps,
+                    .optimizer_us = time.optimizer.microseconds() / steps};
+}
+
+}  // namespace tidemark

@@ -1,0 +1,43 @@
+// From a run's configuration to its tape: traced, rewritten by its passes, lowered.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "graph/base/result.h"
+#include "graph/graph.h"
+#include "graph/run_config.h"
+#include "passes/pipeline.h"
+#include "sim/allocator.h"
+#include "sim/lower.h"
+#include "tools/report.h"
+
+namespace tidemark {
+
+struct BuildOptions {
+  std::vector<std::string> print_after;  // names of passes behind which the graph is kept as text
+};
+
+struct BuiltRun {
+  Graph graph;
+  Lowered lowered;
+  std::vector<PassRun> passes;
+};
+
+// Errors: what can't be simulated, or what a pass says.
+Result<BuiltRun> BuildRun(const RunConfig& run, const BuildOptions& options);
+
+// The allocator that the run asks for, on its device.
+AllocatorOptions AllocatorOf(const RunConfig& run);
+
+// "gpt2 (nanogpt), 6 layers, hidden 384, batch 16 x 512, …"
+std::string TitleOf(const RunConfig& run);
+
+// "recompute: 9,412 ops (+1,224), highest live bytes 3,012.4 MiB (-911.8), 3.1 ms"
+std::string DescribePass(const PassRun& pass);
+
+// Modelled time of a step; none where the device's rates aren't known.
+std::optional<TimeReport> TimeReportOf(const Graph& graph, const DeviceSpec& device);
+
+}  // namespace tidemark

@@ -1,0 +1,56 @@
+// tidemark validate CONFIG --backend NAME: runs what was simulated, for real, and compares.
+#include "tools/validate.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <memory>
+
+#include "tools/commands/command.h"
+#include "tools/config/run_file.h"
+
+namespace tidemark {
+namespace {
+
+// Every backend there is; one more line for one more.
+constexpr ValidateBackend kBackends[] = {
+    {"pytorch", "the same model in an installed PyTorch, event by event", &ValidateWithPyTorch},
+};
+
+Result<Outcome> RunValidate(const ValidateOptions& options) {
+  ASSIGN_OR_RETURN(const LoadedRun run, LoadRun(options.config, options.overrides));
+  for (const ValidateBackend& backend : kBackends) {
+    if (backend.name == options.backend) return backend.run(run, options);
+  }
+  return InvalidInput(fmt::format("--backend: unknown backend \"{}\"", options.backend));
+}
+
+}  // namespace
+
+void AddValidate(CLI::App& app, CommandRun* run) {
+  auto options = std::make_shared<ValidateOptions>();
+  CLI::App* command = app.add_subcommand("validate", "runs the same thing for real: predicted against measured");
+  command->add_option("CONFIG", options->config, "a run file, a Hugging Face config.json, a nanoGPT .py, or -")
+      ->required();
+  std::vector<std::string> names;
+  std::string help;
+  for (const ValidateBackend& backend : kBackends) {
+    names.emplace_back(backend.name);
+    help += fmt::format("{}{}: {}", help.empty() ? "" : "; ", backend.name, backend.description);
+  }
+  command->add_option("--backend", options->backend, help)->required()->check(CLI::IsMember(names));
+  command->add_option("--set", options->overrides, "KEY=VALUE: another value, as in --set training.micro_batch=8")
+      ->type_name("KEY=VALUE")
+      ->allow_extra_args(false);
+  command->add_flag("--json", options->json, "what was found as JSON");
+  command->add_option("--python", options->python, "pytorch: the interpreter whose PyTorch is used")->type_name("EXE");
+  command->add_option("--script", options->script, "pytorch: where to write the program that is run")
+      ->type_name("FILE.py");
+  command
+      ->add_option("--recording", options->recording,
+                   "pytorch: compares with what that program wrote elsewhere (FILE.pickle, FILE.json)")
+      ->type_name("FILE.pickle");
+  command->callback([options, run] { *run = [options] { return RunValidate(*options); }; });
+}
+
+}  // namespace tidemark

@@ -1,0 +1,116 @@
+#include "tools/compare/compare_text.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "tools/tape_marks.h"
+
+namespace tidemark {
+namespace {
+
+constexpr const char* kBold = "\x1b[1m";
+constexpr const char* kGreen = "\x1b[1;32m";
+constexpr const char* kRed = "\x1b[1;31m";
+constexpr const char* kPlain = "\x1b[0m";
+constexpr size_t kWidest = 48;  // of the names' column
+
+double InMiB(Bytes bytes) { return bytes / kMiB; }
+
+class Writer {
+ public:
+  Writer(const VariantTable& table, TextStyle style) : table_(table), style_(style) {
+    for (const Variant& variant : table.variants) width_ = std::max(width_, variant.name.size());
+    width_ = std::min(width_, kWidest);
+  }
+
+  std::string Run() {
+    const Report& base = table_.base.report;
+    Line("{}", base.title);
+    Line("on {} with {:.0f} MiB", base.device_name, InMiB(base.device_memory));
+    Line("");
+    Line("{}", Styled(kBold, fmt::format("{:<{}}{:>22}{:>22}{:>10}  {:<12}{:>17}", "MiB", width_, "allocated",
+                                         "reserved", "process", "", base.time ? "ms a step" : "")));
+    Row(table_.base);
+    for (const Variant& variant : table_.variants) Row(variant);
+    Why();
+    return std::move(text_);
+  }
+
+ private:
+  template <typename... T>
+  void Line(fmt::format_string<T...> format, T&&... values) {
+    text_ += fmt::format(format, std::forward<T>(values)...);
+    while (text_.ends_with(' ')) text_.pop_back();
+    text_ += '\n';
+  }
+  std::string Styled(const char* code, std::string_view words) const {
+    return style_.colour ? fmt::format("{}{}{}", code, words, kPlain) : std::string(words);
+  }
+
+  static std::string WithChange(Bytes value, Bytes base) {
+    if (value == base) return fmt::format("{:.1f} (=)", InMiB(value));
+    return fmt::format("{:.1f} ({:+.1f})", InMiB(value), InMiB(value - base));
+  }
+
+  std::string Verdict(const Report& report) const {
+    if (report.out_of_memory) return Styled(kRed, fmt::format("{:<12}", "too much"));
+    const bool hardly = report.process_peak.value + report.process_peak.above > report.device_memory;
+    return hardly ? Styled(kRed, fmt::format("{:<12}", "hardly fits")) : Styled(kGreen, fmt::format("{:<12}", "fits"));
+  }
+
+  std::string Time(const Report& report) const {
+    if (!report.time) return "";
+    const double milliseconds = report.time->step_us / 1e3;
+    const Report& base = table_.base.report;
+    if (&report == &base || !base.time) return fmt::format("{:.1f}", milliseconds);
+    return fmt::format("{:.1f} ({:+.1f} %)", milliseconds, 100 * (report.time->step_us / base.time->step_us - 1));
+  }
+
+  void Row(const Variant& variant) {
+    const Report& report = variant.report;
+    const Report& base = table_.base.report;
+    const bool is_base = &report == &base;
+    // A long name has a line to itself.
+    std::string name = variant.name;
+    if (name.size() > width_) {
+      Line("{}", name);
+      name.clear();
+    }
+    Line("{:<{}}{:>22}{:>22}{:>10.0f}  {}{:>17}", name, width_,
+         is_base ? fmt::format("{:.1f}", InMiB(report.allocated_peak))
+                 : WithChange(report.allocated_peak, base.allocated_peak),
+         is_base ? fmt::format("{:.1f}", InMiB(report.reserved_peak))
+                 : WithChange(report.reserved_peak, base.reserved_peak),
+         InMiB(report.process_peak.value), Verdict(report), Time(report));
+  }
+
+  void Why() {
+    const Report& base = table_.base.report;
+    Line("");
+    Line("{}", Styled(kBold, "Why"));
+    Line("  {}: the peak lies in {}{}", table_.base.name, DescribeMoment(base.at),
+         base.at.op.empty() ? "" : ", at " + base.at.op);
+    for (const Variant& variant : table_.variants) {
+      Line("  {}: {}", variant.name, variant.explanation);
+      if (variant.report.out_of_memory) {
+        Line("    {}", variant.report.out_of_memory->message);
+        Line("    the figures are those of a device that is large enough");
+      }
+      for (const PassRun& pass : variant.passes) {
+        for (const std::string& note : pass.notes) Line("    {}: {}", pass.name, note);
+      }
+    }
+  }
+
+  const VariantTable& table_;
+  TextStyle style_;
+  size_t width_ = 8;
+  std::string text_;
+};
+
+}  // namespace
+
+std::string CompareText(const VariantTable& table, TextStyle style) { return Writer(table, style).Run(); }
+
+}  // namespace tidemark

@@ -1,0 +1,18 @@
+// The what-if table, as text, as JSON and as a Chrome trace.
+#pragma once
+
+#include <string>
+
+#include "tools/compare/variants.h"
+#include "tools/formats/report_text.h"
+
+namespace tidemark {
+
+std::string CompareText(const VariantTable& table, TextStyle style);
+// {"schema": "tidemark.compare/1", "base": {…}, "variants": [{…}, …]}; bytes are integers, keys as in reports.
+std::string CompareJson(const VariantTable& table);
+// The curves of allocated and reserved bytes of each variant below each other, with the phases: one process a variant.
+// A run's curve is as long as its tape, one microsecond an event.
+std::string CompareTrace(const VariantTable& table);
+
+}  // namespace tidemark

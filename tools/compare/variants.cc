@@ -1,0 +1,87 @@
+#include "tools/compare/variants.h"
+
+#include "sim/replay.h"
+#include "tools/build_report.h"
+#include "tools/build_run.h"
+#include "tools/compare/explain_variant.h"
+#include "tools/config/run_file.h"
+
+namespace tidemark {
+namespace {
+
+constexpr Bytes kUnlimited = kGiB * (int64_t{1} << 20);
+
+Result<Variant> SimulateSettings(const std::string& text, const std::string& name,
+                                 std::span<const std::string> overrides, const std::string& settings,
+                                 std::vector<std::string>& notes) {
+  std::vector<std::string> all(overrides.begin(), overrides.end());
+  for (std::string& setting : SplitSettings(settings)) all.push_back(std::move(setting));
+  ASSIGN_OR_RETURN(LoadedRun loaded, ParseRun(text, name, all));
+  if (settings.empty()) notes = loaded.notes;
+  return SimulateVariant(settings.empty() ? "as given" : settings, loaded.config);
+}
+
+}  // namespace
+
+std::vector<std::string> SplitSettings(const std::string& settings) {
+  std::vector<std::string> parts(1);
+  int depth = 0;
+  char quote = 0;
+  for (const char c : settings) {
+    if (quote != 0) {
+      if (c == quote) quote = 0;
+    } else if (c == '"' || c == '\'') {
+      quote = c;
+    } else if (c == '[' || c == '{') {
+      ++depth;
+    } else if (c == ']' || c == '}') {
+      --depth;
+    } else if (c == ',' && depth == 0) {
+      parts.emplace_back();
+      continue;
+    }
+    parts.back() += c;
+  }
+  std::erase_if(parts, [](const std::string& part) { return part.empty(); });
+  return parts;
+}
+
+Result<Variant> SimulateVariant(std::string name, const RunConfig& run) {
+  ASSIGN_OR_RETURN(BuiltRun built, BuildRun(run, {}));
+  ReportInput input = {.tape = built.lowered.tape,
+                       .replay = {.allocator = AllocatorOf(run), .stop_at_out_of_memory = true, .observers = {}},
+                       .context = run.device.overhead,
+                       .describe = DescribeFromTape(built.lowered.tape),
+                       .title = TitleOf(run),
+                       .device_name = run.device.name};
+  ASSIGN_OR_RETURN(Report report, BuildReport(input));
+  if (!report.fits) {
+    input.replay.allocator.device_memory = kUnlimited;
+    ASSIGN_OR_RETURN(Report larger, BuildReport(input));
+    larger.fits = false;
+    larger.out_of_memory = std::move(report.out_of_memory);
+    larger.device_memory = report.device_memory;
+    larger.allocator = report.allocator;
+    report = std::move(larger);
+  }
+  report.run = run;
+  report.counts.ops = static_cast<int64_t>(built.graph.ops.size());
+  report.counts.parameters = built.graph.parameters;
+  report.time = TimeReportOf(built.graph, run.device);
+  return Variant{std::move(name), run, std::move(report), std::move(built.passes), {}};
+}
+
+Result<VariantTable> CompareVariants(const std::string& text, const std::string& name,
+                                     std::span<const std::string> overrides, std::span<const std::string> settings,
+                                     std::vector<std::string>& notes) {
+  VariantTable table;
+  ASSIGN_OR_RETURN(table.base, SimulateSettings(text, name, overrides, "", notes));
+  for (const std::string& setting : settings) {
+    ASSIGN_OR_RETURN(Variant variant, SimulateSettings(text, name, overrides, setting, notes));
+    variant.explanation = ExplainVariant(table.base, variant);
+    table.variants.push_back(std::move(variant));
+  }
+  return table;
+}
+
+}  // namespace tidemark

@@ -7,7 +7,8 @@
 //  - operands are tensors, tensors lie within their storages, a storage's producer has it as the result it says
 // What is used is there:
 //  - an op reads tensors of storages that were produced before it and that somebody still holds
-//  - a result is either a storage that the op produces, or one of its operands: changed in place
+//  - a result is either a storage that the op produces, or one of its operands: changed in place. Compiled code may
+//    also write a result over any storage that somebody holds (a kernel or product that takes over memory)
 // Holders come and go in order:
 //  - each takes hold while its storage lives, lets go at most once, and later than it took hold
 //  - each storage has one that took hold before the next op but one: nothing dies unheld

@@ -15,11 +15,12 @@ using OperationId = Id<struct CompiledOperationTag>;
 struct Buffer {
   enum class Kind : uint8_t {
     kInput,
-    kLoops,     // a loop nest writes it
-    kExtern,    // a product
-    kTuple,     // what a library call with several results returns; no memory of its own
-    kPart,      // a result of such a call
-    kMutation,  // the buffer `mutated` after something was added to it; no memory of its own
+    kLoops,      // a loop nest writes it
+    kExtern,     // a product
+    kTuple,      // what a library call with several results returns; no memory of its own
+    kPart,       // a result of such a call
+    kMutation,   // the buffer `mutated` after something was added to it; no memory of its own
+    kWorkspace,  // partial sums inside a kernel
   };
   Kind kind = Kind::kLoops;
   std::string name;  // "buf7"; inputs: the node's name
@@ -62,8 +63,9 @@ struct Operation {
   Extent unsplit_length = 0;
   // Scatter: body is added to row `row` of the result's memory, at these columns.
   ExpressionId row;
-  // Extern: what it calls, on what.
+  // Extern: what it calls, on what. Part: which result of the call.
   OpKind call = OpKind::kMm;
+  size_t part = 0;
   std::vector<BufferView> operands;
 
   bool is_reduction() const { return reduction != ReductionKind::kNone; }

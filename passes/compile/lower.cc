@@ -955,6 +955,7 @@ class Lowering {
       Operation pick;
       pick.kind = Operation::Kind::kPart;
       pick.call = node().kind;
+      pick.part = i;
       pick.operands = {{tuple, {}, {}, 0}};
       AddOperation(std::move(pick), part);
       parts_[current_].back() = Realized(part);

@@ -123,6 +123,7 @@ class Parser {
     if (line.Skip("phase ")) return ParsePhase(line);
     if (line.Skip("hold ")) return ParseHold(line);
     if (line.Skip("release ")) return ParseRelease(line);
+    if (line.Skip("probe ")) return ParseProbe(line);
     ParseOp(line);
   }
 
@@ -133,6 +134,18 @@ class Parser {
     if (line.Skip("micro=")) phase.micro_step = line.Number<int64_t>();
     if (line.Skip("batch=")) phase.batch = line.Number<int64_t>();
     graph_.program.emplace_back(graph_.phases.Add(std::move(phase)));
+  }
+
+  void ParseProbe(Line& line) {
+    if (graph_.phases.empty()) line.Fail("a phase before it");
+    Probe probe;
+    probe.phase = PhaseId(graph_.phases.size() - 1);
+    const auto kind = EnumNamed<ProbeKind>(line.Word(), 2);
+    kind ? void(probe.kind = *kind) : line.Fail("loss or gradient");
+    line.Expect("s");
+    probe.tensor = ParseTensor(line);
+    if (line.Skip("name=")) probe.name = Scope(line.Word());
+    graph_.probes.push_back(probe);
   }
 
   void ParseHold(Line& line) {
@@ -193,6 +206,7 @@ class Parser {
   void ParseAttributes(Line& line, Op& op) {
     Attributes a;
     if (line.Skip("number=")) a.number = line.Number<double>();
+    if (line.Skip("second=")) a.second = line.Number<double>();
     if (line.Skip("integer=")) {
       for (size_t i = 0; i < a.integer.size(); ++i) {
         if (i > 0) line.Expect(",");
@@ -234,7 +248,7 @@ class Parser {
 
   static Type ParseType(Line& line) {
     Type type;
-    const auto dtype = EnumNamed<DType>(line.Word(), 8);
+    const auto dtype = EnumNamed<DType>(line.Word(), 9);
     dtype ? void(type.dtype = *dtype) : line.Fail("a number format");
     line.Expect("[");
     type.sizes = line.Numbers("]");

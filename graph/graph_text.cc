@@ -29,6 +29,7 @@ class Printer {
           break;
         case Step::Kind::kPhase:
           Print(graph_.phases[step.phase()]);
+          Probes(step.phase());
           break;
       }
     }
@@ -56,6 +57,15 @@ class Printer {
     text_ += '\n';
   }
 
+  void Probes(PhaseId phase) {
+    for (const Probe& probe : graph_.probes) {
+      if (probe.phase != phase) continue;
+      text_ += fmt::format("probe {} {}", Name(probe.kind), Reference(probe.tensor));
+      if (probe.name.valid()) text_ += fmt::format(" name={}", graph_.scopes[probe.name]);
+      text_ += '\n';
+    }
+  }
+
   void Print(const Op& op) {
     std::vector<std::string> inputs;
     for (const TensorId tensor : graph_.Inputs(op)) inputs.push_back(Reference(tensor));
@@ -66,6 +76,7 @@ class Printer {
     if (op.attributes.valid()) {
       const Attributes& a = graph_.attributes[op.attributes];
       if (a.number != 0) text_ += fmt::format(" number={}", a.number);
+      if (a.second != 0) text_ += fmt::format(" second={}", a.second);
       if (a.integer != std::array<int64_t, 3>{}) text_ += fmt::format(" integer={}", fmt::join(a.integer, ","));
     }
     if (op.scope.valid()) text_ += " @" + graph_.scopes[op.scope];
@@ -117,6 +128,8 @@ std::string_view Name(Role role) {
       "gradient",   "activation_gradient", "optimizer_state", "scalar"};
   return kNames[static_cast<size_t>(role)];
 }
+
+std::string_view Name(ProbeKind kind) { return kind == ProbeKind::kLoss ? "loss" : "gradient"; }
 
 std::string_view Name(HolderKind kind) {
   static constexpr std::array<std::string_view, 10> kNames = {"local",      "caller",        "base",     "saved",

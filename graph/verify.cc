@@ -33,10 +33,12 @@ class Verifier {
         case Step::Kind::kPhase:
           if (step.phase().index() != phases_ || phases_ >= graph_.phases.size())
             return Wrong("phases are out of order");
+          RETURN_IF_ERROR(CheckProbes(step.phase()));
           ++phases_;
           break;
       }
     }
+    if (next_probe_ != graph_.probes.size()) return Wrong("probes are out of order");
     if (ops_ != graph_.ops.size()) return Wrong(fmt::format("op {} isn't in the program", ops_));
     if (phases_ != graph_.phases.size()) return Wrong(fmt::format("phase {} isn't in the program", phases_));
     for (size_t i = 0; i < graph_.storages.size(); ++i) {
@@ -151,6 +153,18 @@ class Verifier {
 
   bool MayTakeOver(const Op& op) const { return op.kind == OpKind::kFusedKernel || !graph_.fused.empty(); }
 
+  Status CheckProbes(PhaseId phase) {
+    for (; next_probe_ < graph_.probes.size() && graph_.probes[next_probe_].phase == phase; ++next_probe_) {
+      const TensorId tensor = graph_.probes[next_probe_].tensor;
+      if (tensor.index() >= graph_.tensors.size()) return Wrong("a probe of no tensor");
+      if (holding_[graph_.tensors[tensor].storage] == 0) {
+        return Wrong(
+            fmt::format("a probe looks at storage {}, which nobody holds", graph_.tensors[tensor].storage.index()));
+      }
+    }
+    return {};
+  }
+
   bool IsInput(const Op& op, StorageId storage) const {
     for (const TensorId tensor : graph_.Inputs(op)) {
       if (graph_.tensors[tensor].storage == storage) return true;
@@ -167,6 +181,7 @@ class Verifier {
   size_t ops_ = 0;     // that have run
   size_t phases_ = 0;  // that have begun
   size_t next_holder_ = 0;
+  size_t next_probe_ = 0;
   Column<StorageId, uint8_t> produced_;
   Column<StorageId, uint32_t> holding_;
   Column<HolderId, State> state_;

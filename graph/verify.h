@@ -5,8 +5,9 @@
 //  - each op, phase and holder stands in the program at most once, ops and phases exactly once and in order of their
 //  ids
 //  - operands are tensors, tensors lie within their storages, a storage's producer has it as the result it says
+//  - probes are in the order of their phases
 // What is used is there:
-//  - an op reads tensors of storages that were produced before it and that somebody still holds
+//  - an op reads tensors of storages that were produced before it and that somebody still holds; so does a probe
 //  - a result is either a storage that the op produces, or one of its operands: changed in place. Compiled code may
 //    also write a result over any storage that somebody holds (a kernel or product that takes over memory)
 // Holders come and go in order:

@@ -154,6 +154,10 @@ Graph GraphEditor::Finish() && {
   result.scopes = std::move(graph_.scopes);
   result.phases = std::move(graph_.phases);
   result.parameters = graph_.parameters;
+  for (Probe probe : graph_.probes) {
+    probe.tensor = tensor_number_[probe.tensor];
+    if (probe.tensor.valid()) result.probes.push_back(probe);
+  }
   return result;
 }
 

@@ -6,7 +6,7 @@
 //                    ↑           ↑                 InsertAfter(7, …) right after op 4.
 //
 // New ops, storages, tensors and holders get ids at once, behind those that are there. Finish numbers everything anew,
-// in program order, and drops what nobody uses any more.
+// in program order, and drops what nobody uses any more (probes of such tensors, too).
 #pragma once
 
 #include <cstdint>

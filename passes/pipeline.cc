@@ -42,6 +42,7 @@ void AddOp(const Graph& graph, const Op& op, Hash& hash) {
   if (op.attributes.valid()) {
     const Attributes& a = graph.attributes[op.attributes];
     hash.Add(std::bit_cast<uint64_t>(a.number));
+    hash.Add(std::bit_cast<uint64_t>(a.second));
     for (const int64_t n : a.integer) hash.Add(static_cast<uint64_t>(n));
   }
   for (const TensorId id : std::span(graph.operands).subspan(op.first_operand, size_t{op.inputs} + op.results)) {

@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include "graph/cost.h"
 #include "graph/training/loop.h"
 #include "sim/replay.h"
@@ -64,6 +67,30 @@ std::string DescribePass(const PassRun& pass) {
   const auto added = static_cast<int64_t>(pass.ops_after) - static_cast<int64_t>(pass.ops_before);
   return fmt::format("{}: {} ops ({:+}), highest live bytes {:.1f} MiB ({:+.1f}), {:.1f} ms", pass.name, pass.ops_after,
                      added, pass.live_after / kMiB, (pass.live_after - pass.live_before) / kMiB, pass.milliseconds);
+}
+
+std::vector<int64_t> EventTimes(const BuiltRun& built, const DeviceSpec& device) {
+  std::vector<int64_t> times;
+  if (!HasRates(device)) return times;
+  const Graph& graph = built.graph;
+  const std::vector<uint32_t>& first_event = built.lowered.first_event;
+  const size_t events = built.lowered.tape.events.size();
+  times.reserve(events);
+  Nanos now;
+  for (size_t step = 0; step < graph.program.size(); ++step) {
+    const Step what = graph.program[step];
+    const bool op = what.kind() == Step::Kind::kOp;
+    const Nanos duration = op ? TimeOf(OpView(graph, graph.ops[what.op()]), device) : Nanos();
+    const size_t end = step + 1 < first_event.size() ? first_event[step + 1] : events;
+    const auto count = static_cast<double>(end - times.size());
+    for (double event = 0; times.size() < end; ++event) {
+      // A nanosecond between events, so that no slice of a trace is empty.
+      const int64_t at = std::llround(now.count() + duration.count() * event / count);
+      times.push_back(times.empty() ? at : std::max(at, times.back() + 1));
+    }
+    now += duration;
+  }
+  return times;
 }
 
 std::optional<TimeReport> TimeReportOf(const Graph& graph, const DeviceSpec& device) {

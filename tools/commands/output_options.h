@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -36,8 +37,11 @@ class OutputFiles {
 
   // To be told of each event.
   std::vector<ReplayObserver*> observers();
-  // Writes everything. REQUIRES: the replay is over. Error: what the disk said.
-  Status Finish(const Report& report, const AllocatorOptions& allocator, const Describer& describer);
+  bool wants_times() const { return !options_.trace.empty(); }
+  // Writes everything. REQUIRES: the replay is over. `begin_ns`: when each event happens; empty: not modelled. Error:
+  // what the disk said.
+  Status Finish(const Report& report, const AllocatorOptions& allocator, const Describer& describer,
+                std::span<const int64_t> begin_ns);
 
  private:
   struct Observers;

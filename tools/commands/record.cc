@@ -158,7 +158,7 @@ Status KeepFiles(const ProcessRecording& recording, const OutputPaths& paths) {
 
 std::string Summary(const ordered_json& d, const OutputPaths& paths) {
   const auto size = [&](const char* key) { return FormatSize(Bytes(d["peak"].value(key, int64_t{0}))); };
-  std::string text = fmt::format("{} events on a {} that isn't there, PyTorch {}\n",
+  std::string text = fmt::format("{} events on {} that isn't there, PyTorch {}\n",
                                  d["recording"].is_object() ? d["recording"]["events"].dump() : "no",
                                  d["device"]["name"].get<std::string>(), d["torch"].get<std::string>());
   text += fmt::format("peak: requested {}, allocated {}, active {}, reserved {}\n", size("requested_bytes"),

@@ -8,6 +8,7 @@
 #include <optional>
 #include <utility>
 
+#include "sim/formats/minimalloc.h"
 #include "sim/tape_io.h"
 #include "tools/build_report.h"
 #include "tools/commands/command.h"
@@ -37,6 +38,7 @@ struct Recording {
   std::optional<SnapshotReplay> snapshot;
   Tape own_tape;  // without a snapshot
   std::string conf;
+  Bytes capacity;  // what the file says that the memory holds; 0: nothing
 
   const Tape& tape() const { return snapshot ? snapshot->tape : own_tape; }
 };
@@ -50,6 +52,12 @@ Result<Recording> ReadRecording(const std::string& path) {
     ASSIGN_OR_RETURN(const Snapshot snapshot, ReadSnapshot(source, path));
     recording.snapshot = ReplayOf(snapshot);
     recording.conf = snapshot.conf;
+    return recording;
+  }
+  if (LooksLikeMinimalloc(beginning)) {
+    ASSIGN_OR_RETURN(const MinimallocInstance instance, ReadMinimalloc(path));
+    recording.own_tape = TapeOfMinimalloc(instance);
+    recording.capacity = Bytes(instance.capacity);
     return recording;
   }
   if (path == "-") {  // what was peeked at can't be read again
@@ -76,6 +84,10 @@ Result<Report> Replayed(const Recording& recording, const CommandOptions& option
                        .device_name = "",
                        .limited = !options.memory.empty()};
   input.replay.allocator.conf = conf;
+  if (options.memory.empty() && recording.capacity > Bytes()) {
+    input.replay.allocator.device_memory = recording.capacity;
+    input.limited = true;
+  }
   std::optional<AddressCheck> check;
   if (recording.snapshot) {
     input.replay.allocator.initial = &recording.snapshot->initial;
@@ -88,7 +100,7 @@ Result<Report> Replayed(const Recording& recording, const CommandOptions& option
     report.addresses = fmt::format("{} of {} addresses match", check->equal(), check->compared());
     if (!check->first_difference().empty()) *report.addresses += "; first: " + check->first_difference();
   }
-  RETURN_IF_ERROR(files->Finish(report, input.replay.allocator, *describer));
+  RETURN_IF_ERROR(files->Finish(report, input.replay.allocator, *describer, {}));
   return report;
 }
 

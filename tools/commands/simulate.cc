@@ -61,7 +61,8 @@ Result<Outcome> RunSimulate(const SimulateOptions& options) {
   if (run.training.evaluation && report.fits) {
     ASSIGN_OR_RETURN(report.without_evaluation, SimulateWithoutEvaluation(run));
   }
-  RETURN_IF_ERROR(files->Finish(report, input.replay.allocator, *describer));
+  const std::vector<int64_t> times = files->wants_times() ? EventTimes(built, run.device) : std::vector<int64_t>();
+  RETURN_IF_ERROR(files->Finish(report, input.replay.allocator, *describer, times));
   Outcome outcome = ReportOutcome(report, options.output);
   outcome.notes = loaded.notes;
   for (const PassRun& pass : built.passes) {

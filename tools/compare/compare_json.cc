@@ -79,16 +79,16 @@ class TraceWriter {
 
   void Phases(const Report& report, int process) {
     for (size_t i = 0; i < report.phases.size(); ++i) {
-      const Moment& at = report.phases[i].at;
+      const PhasePeak& phase = report.phases[i];
       const uint64_t end =
-          i + 1 < report.phases.size() ? report.phases[i + 1].at.event : static_cast<uint64_t>(report.counts.events);
-      if (at.phase.empty() || end <= at.event) continue;
+          i + 1 < report.phases.size() ? report.phases[i + 1].event : static_cast<uint64_t>(report.counts.events);
+      if (phase.at.phase.empty() || end <= phase.event) continue;
       events_.push_back({{"ph", "X"},
                          {"pid", process},
                          {"tid", 1},
-                         {"ts", at.event},
-                         {"dur", end - at.event},
-                         {"name", DescribeMoment(at)}});
+                         {"ts", phase.event},
+                         {"dur", end - phase.event},
+                         {"name", DescribeMoment(phase.at)}});
     }
   }
 

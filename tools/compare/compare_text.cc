@@ -27,7 +27,7 @@ class Writer {
   std::string Run() {
     const Report& base = table_.base.report;
     Line("{}", base.title);
-    Line("on {} with {:.0f} MiB", base.device_name, InMiB(base.device_memory));
+    Line("on {} with {:.0f} MiB", base.device_name, InMiB(base.device_memory.value_or(Bytes())));
     Line("");
     Line("{}", Styled(kBold, fmt::format("{:<{}}{:>22}{:>22}{:>10}  {:<12}{:>17}", "MiB", width_, "allocated",
                                          "reserved", "process", "", base.time ? "ms a step" : "")));
@@ -55,7 +55,7 @@ class Writer {
 
   std::string Verdict(const Report& report) const {
     if (report.out_of_memory) return Styled(kRed, fmt::format("{:<12}", "too much"));
-    const bool hardly = report.process_peak.value + report.process_peak.above > report.device_memory;
+    const bool hardly = report.process_peak.value + report.process_peak.above > report.device_memory.value_or(Bytes());
     return hardly ? Styled(kRed, fmt::format("{:<12}", "hardly fits")) : Styled(kGreen, fmt::format("{:<12}", "fits"));
   }
 

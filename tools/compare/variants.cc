@@ -1,5 +1,7 @@
 #include "tools/compare/variants.h"
 
+#include <memory>
+
 #include "sim/replay.h"
 #include "tools/build_report.h"
 #include "tools/build_run.h"
@@ -48,10 +50,11 @@ std::vector<std::string> SplitSettings(const std::string& settings) {
 
 Result<Variant> SimulateVariant(std::string name, const RunConfig& run) {
   ASSIGN_OR_RETURN(BuiltRun built, BuildRun(run, {}));
+  const std::unique_ptr<Describer> describer = DescribeGraph(built.graph, built.lowered);
   ReportInput input = {.tape = built.lowered.tape,
                        .replay = {.allocator = AllocatorOf(run), .stop_at_out_of_memory = true, .observers = {}},
                        .context = run.device.overhead,
-                       .describe = DescribeFromTape(built.lowered.tape),
+                       .describer = *describer,
                        .title = TitleOf(run),
                        .device_name = run.device.name};
   ASSIGN_OR_RETURN(Report report, BuildReport(input));

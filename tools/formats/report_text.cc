@@ -123,6 +123,13 @@ class Writer {
       Line("  allocated is highest in {}{}", DescribeMoment(report_.at),
            report_.at.op.empty() ? "" : ", at " + report_.at.op);
     }
+    if (report_.time) {
+      Line(
+          "  a step takes at least {:.1f} ms: forward {:.1f}, backward {:.1f}, optimizer {:.1f} at the device's peak "
+          "rates",
+          report_.time->step_us / 1e3, report_.time->forward_us / 1e3, report_.time->backward_us / 1e3,
+          report_.time->optimizer_us / 1e3);
+    }
     if (report_.without_evaluation) {
       const Bytes added = report_.reserved_peak - report_.without_evaluation->reserved;
       Line("  evaluation alone costs {:.1f} MiB of reserved: without it {:.1f} ({:.1f} allocated)", InMiB(added),

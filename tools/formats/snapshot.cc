@@ -131,6 +131,11 @@ std::string_view OpOf(std::string_view function) {
   return function.substr(0, function.find("::"));
 }
 
+// Ops that only make a tensor for the op that called them.
+bool IsFactory(std::string_view op) {
+  return op.starts_with("empty") || op.starts_with("new_empty") || op == "resize_" || op == "_resize_output_";
+}
+
 class SnapshotReader {
  public:
   SnapshotReader(const std::string& name, const ObjectTree& tree, RecordReducer& records)
@@ -274,19 +279,20 @@ class SnapshotReader {
     return known->second;
   }
 
-  // The innermost ATen op and the innermost line of Python outside PyTorch; of paths the last component alone, since
-  // they carry people's names.
+  // The innermost ATen op that isn't a factory and the innermost line of Python outside PyTorch; of paths the last
+  // component alone, since they carry people's names.
   std::string Describe(Value list) {
     std::string op;
     std::string site;
     for (const Value value : tree_.Items(list)) {
       const Frame* frame = Find(records_.frames, value, RecordKind::kFrame);
       if (frame == nullptr) continue;
-      if (op.empty() && !OpOf(frame->name).empty()) op = fmt::format("aten::{}", OpOf(frame->name));
+      if ((op.empty() || IsFactory(op)) && !OpOf(frame->name).empty()) op = OpOf(frame->name);
       const bool python =
           frame->file.ends_with(".py") && frame->file.find("/site-packages/torch/") == std::string_view::npos;
       if (site.empty() && python) site = fmt::format("{} ({}:{})", frame->name, Basename(frame->file), frame->line);
     }
+    if (!op.empty()) op = "aten::" + op;
     if (op.empty() || site.empty()) return op + site;
     return op + " @ " + site;
   }

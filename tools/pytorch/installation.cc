@@ -22,8 +22,8 @@ constexpr std::array kLibraries = {"libcuda.so.1", "libcudart.so.13", "libcublas
                                    "libnvidia-ml.so.1"};
 constexpr std::string_view kCudaMajor = "13.";
 
-// Prints the interpreter, the version of PyTorch, that of its CUDA, and how many devices CUDA's driver finds. PyTorch
-// isn't imported, which takes seconds; its version.py is run alone.
+// Prints "tidemark", then the interpreter, the version of PyTorch, that of its CUDA, and how many devices CUDA's driver
+// finds. PyTorch isn't imported, which takes seconds; its version.py is run alone.
 constexpr const char* kProbe = R"python(
 import ctypes, importlib.util, runpy, sys
 spec = importlib.util.find_spec("torch")
@@ -35,7 +35,7 @@ if spec and spec.submodule_search_locations:
         driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
     except OSError:
         pass
-    print(sys.executable, version["__version__"], version["cuda"] or "", count.value, sep="\n")
+    print("tidemark", sys.executable, version["__version__"], version["cuda"] or "", count.value, sep="\n")
 )python";
 
 Error Unavailable(std::string message) { return {ErrorCode::kUnavailable, std::move(message)}; }
@@ -50,10 +50,14 @@ fs::path SetupPython() {
 // An empty version: this interpreter has no PyTorch, or there is no such interpreter.
 PyTorch Probe(const std::string& python) {
   PyTorch torch;
-  const Result<ChildResult> asked =
-      RunChild({.command = {python, "-c", kProbe}, .environment = {}, .output = ChildOutput::kCollect});
+  const Result<ChildResult> asked = RunChild({.command = {python, "-c", kProbe},
+                                              .environment = {},
+                                              .output = ChildOutput::kCollect,
+                                              .error_file = "/dev/null"});
   if (!asked.ok() || asked->exit_code != 0) return torch;
   std::istringstream lines(asked->output);
+  for (std::string line; line != "tidemark" && std::getline(lines, line);) {
+  }
   std::string devices;
   std::getline(lines, torch.python);
   std::getline(lines, torch.version);

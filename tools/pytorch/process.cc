@@ -76,16 +76,14 @@ std::vector<char*> Pointers(std::vector<std::string>& texts) {
 // Where the child's output goes. `pipe_end` is the writing end of a pipe for kCollect.
 class FileActions {
  public:
-  FileActions(ChildOutput output, int pipe_end) {
+  FileActions(const ChildProcess& child, int pipe_end) {
     posix_spawn_file_actions_init(&actions_);
-    if (output == ChildOutput::kToStderr) posix_spawn_file_actions_adddup2(&actions_, STDERR_FILENO, STDOUT_FILENO);
-    if (output == ChildOutput::kDrop) {
-      posix_spawn_file_actions_addopen(&actions_, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+    if (!child.error_file.empty()) OpenForWriting(STDERR_FILENO, child.error_file.c_str());
+    if (child.output == ChildOutput::kToStderr) {
+      posix_spawn_file_actions_adddup2(&actions_, STDERR_FILENO, STDOUT_FILENO);
     }
-    if (output == ChildOutput::kCollect) {
-      posix_spawn_file_actions_adddup2(&actions_, pipe_end, STDOUT_FILENO);
-      posix_spawn_file_actions_addopen(&actions_, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
-    }
+    if (child.output == ChildOutput::kDrop) OpenForWriting(STDOUT_FILENO, "/dev/null");
+    if (child.output == ChildOutput::kCollect) posix_spawn_file_actions_adddup2(&actions_, pipe_end, STDOUT_FILENO);
   }
   ~FileActions() { posix_spawn_file_actions_destroy(&actions_); }
   FileActions(const FileActions&) = delete;
@@ -93,6 +91,9 @@ class FileActions {
   const posix_spawn_file_actions_t* get() const { return &actions_; }
 
  private:
+  void OpenForWriting(int file, const char* path) {
+    posix_spawn_file_actions_addopen(&actions_, file, path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+  }
   posix_spawn_file_actions_t actions_;
 };
 
@@ -150,7 +151,7 @@ Result<ChildResult> RunChild(const ChildProcess& child) {
   }
   std::vector<std::string> words = child.command;
   std::vector<std::string> variables = MergedEnvironment(child.environment);
-  const FileActions actions(child.output, ends[1]);
+  const FileActions actions(child, ends[1]);
   pid_t pid = 0;
   const int error =
       posix_spawn(&pid, program.c_str(), actions.get(), nullptr, Pointers(words).data(), Pointers(variables).data());

@@ -19,13 +19,14 @@ enum class ChildOutput {
   kInherit,   // where this process's own goes
   kToStderr,  // standard output goes to standard error
   kDrop,      // standard output is dropped
-  kCollect,   // standard output is returned, standard error is dropped
+  kCollect,   // standard output is returned
 };
 
 struct ChildProcess {
   std::vector<std::string> command;  // the first is a path, or a name to be looked for in PATH (that of `environment`)
   Environment environment;           // beside this process's, and wins over it
   ChildOutput output = ChildOutput::kInherit;
+  std::string error_file;  // standard error goes there; empty: where this process's goes
 };
 
 struct ChildResult {

@@ -82,6 +82,7 @@ class Program {
       : run_(run),
         t_(run.training),
         model_(run.model.implementation == Implementation::kNanogpt ? NanogptScript(run) : TransformersScript(run)),
+        called_(t_.compile == CompileMode::kOff ? "model" : "compiled_model"),
         nanogpt_(t_.loop == Loop::kNanogpt),
         scaled_(t_.precision == Precision::kAmpFp16) {}
 
@@ -105,7 +106,11 @@ class Program {
   void WriteSettings() {
     lines_.Add("VOCAB, BATCH, ACCUMULATION, STEPS = {}, {}, {}, {}", run_.model.vocab, t_.micro_batch,
                t_.gradient_accumulation, t_.steps);
-    lines_.Add("LENGTHS = [{}]  # of each {} batches in turn", fmt::join(t_.sequence, ", "), t_.gradient_accumulation);
+    if (t_.sequence.size() == 1) {
+      lines_.Add("LENGTH = {}", t_.sequence[0]);
+    } else {
+      lines_.Add("LENGTHS = [{}]  # each for ACCUMULATION batches, in turn", fmt::join(t_.sequence, ", "));
+    }
     lines_.Blank();
     const bool alone = t_.attention == AttentionChoice::kFlash || t_.attention == AttentionChoice::kEfficient ||
                        t_.attention == AttentionChoice::kMath;
@@ -122,8 +127,9 @@ class Program {
         "torch.cuda.memory._record_memory_history(context=\"alloc\", stacks=\"all\" if sys.platform == \"linux\" else "
         "\"python\")\n"
         "torch.manual_seed(1337)\n"
-        "generator = torch.Generator().manual_seed(1337)\n"
-        "batches_taken = 0\n\n");
+        "generator = torch.Generator().manual_seed(1337)\n");
+    if (t_.sequence.size() > 1) lines_.Add("batches_taken = 0");
+    lines_.Blank();
     const bool amp = t_.precision == Precision::kAmpFp16 || t_.precision == Precision::kAmpBf16;
     lines_.AddBlock("\ndef autocast():\n");
     lines_.Indent();
@@ -137,27 +143,30 @@ class Program {
   }
 
   void WriteBatches() {
+    const bool varying = t_.sequence.size() > 1;
     lines_.AddBlock(
         "\ndef tokens(length):\n"
-        "    return torch.randint(VOCAB, (BATCH, length), generator=generator)\n"
-        "\n\n"
-        "def next_length():\n"
-        "    global batches_taken\n"
-        "    batches_taken += 1\n"
-        "    return LENGTHS[(batches_taken - 1) // ACCUMULATION % len(LENGTHS)]\n"
-        "\n\n"
-        "def next_batch():\n");
-    if (nanogpt_) {
+        "    return torch.randint(VOCAB, (BATCH, length), generator=generator)\n\n");
+    if (varying) {
       lines_.AddBlock(
-          "    length = next_length()\n"
-          "    x, y = tokens(length), tokens(length)\n"
-          "    return x.pin_memory().to(\"cuda\", non_blocking=True), y.pin_memory().to(\"cuda\", "
-          "non_blocking=True)\n");
-    } else {
-      lines_.AddBlock(
-          "    on_host = tokens(next_length())\n"
-          "    return {\"input_ids\": on_host.to(\"cuda\"), \"labels\": on_host.clone().to(\"cuda\")}\n");
+          "\ndef next_length():\n"
+          "    global batches_taken\n"
+          "    batches_taken += 1\n"
+          "    return LENGTHS[(batches_taken - 1) // ACCUMULATION % len(LENGTHS)]\n\n");
     }
+    lines_.AddBlock("\ndef next_batch():\n");
+    lines_.Indent();
+    if (varying) lines_.Add("length = next_length()");
+    const char* length = varying ? "length" : "LENGTH";
+    if (nanogpt_) {
+      lines_.Add("x, y = tokens({}), tokens({})", length, length);
+      lines_.Add(
+          "return x.pin_memory().to(\"cuda\", non_blocking=True), y.pin_memory().to(\"cuda\", non_blocking=True)");
+    } else {
+      lines_.Add("on_host = tokens({})", length);
+      lines_.Add("return {{\"input_ids\": on_host.to(\"cuda\"), \"labels\": on_host.clone().to(\"cuda\")}}");
+    }
+    lines_.Outdent();
     lines_.Blank();
     WriteForward();
   }
@@ -166,23 +175,23 @@ class Program {
   void WriteForward() {
     const bool tuple = run_.model.implementation == Implementation::kNanogpt;
     if (nanogpt_ && !tuple) {
-      lines_.AddBlock(
-          "\ndef forward(x, y):\n"
-          "    outputs = step_model(input_ids=x, labels=y)\n"
-          "    return outputs.logits, outputs.loss\n\n");
+      lines_.AddBlock("\ndef forward(x, y):\n");
+      lines_.Add("    outputs = {}(input_ids=x, labels=y)", called_);
+      lines_.AddBlock("    return outputs.logits, outputs.loss\n\n");
     } else if (!nanogpt_ && tuple) {
       lines_.AddBlock(
           "\nclass Outputs:\n"
           "    def __init__(self, logits, loss):\n"
           "        self.loss, self.logits = loss, logits\n\n"
-          "\ndef forward(input_ids, labels):\n"
-          "    return Outputs(*step_model(input_ids, labels))\n\n");
+          "\ndef forward(input_ids, labels):\n");
+      lines_.Add("    return Outputs(*{}(input_ids, labels))", called_);
+      lines_.Blank();
     }
   }
 
   std::string Forward() const {
     const bool tuple = run_.model.implementation == Implementation::kNanogpt;
-    const char* callee = nanogpt_ == tuple ? "step_model" : "forward";
+    const char* callee = nanogpt_ == tuple ? called_ : "forward";
     return nanogpt_ ? fmt::format("logits, loss = {}(x, y)", callee) : fmt::format("outputs = {}(**batch)", callee);
   }
 
@@ -214,7 +223,7 @@ class Program {
     lines_.Add("model.to(\"cuda\")");
     if (scaled_) lines_.Add("scaler = torch.amp.GradScaler(\"cuda\")");
     WriteOptimizer();
-    lines_.Add("step_model = {}", t_.compile == CompileMode::kOff ? "model" : "torch.compile(model)");
+    if (t_.compile != CompileMode::kOff) lines_.Add("compiled_model = torch.compile(model)");
     lines_.Add("model.train()");
     if (nanogpt_) lines_.Add("x, y = next_batch()");
     lines_.Add("for step in range(STEPS):");
@@ -304,7 +313,8 @@ class Program {
   const RunConfig& run_;
   const TrainingConfig& t_;
   ModelScript model_;
-  bool nanogpt_;  // the loop
+  const char* called_;  // what is called for a forward pass
+  bool nanogpt_;        // the loop
   bool scaled_;
   Lines lines_;
 };

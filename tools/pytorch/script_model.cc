@@ -15,6 +15,12 @@ namespace {
 
 const char* PythonBool(bool value) { return value ? "True" : "False"; }
 
+// "0.0", not "0": configuration classes check types.
+std::string PythonFloat(double value) {
+  const std::string text = fmt::format("{}", value);
+  return text.find_first_of(".e") == std::string::npos ? text + ".0" : text;
+}
+
 // --- GPT-2 as nanoGPT writes it
 
 constexpr const char* kNorm = R"python(
@@ -152,7 +158,7 @@ std::string PythonValue(const ConfigValue& value) {
     std::string operator()(std::monostate) const { return "None"; }
     std::string operator()(bool truth) const { return PythonBool(truth); }
     std::string operator()(int64_t number) const { return fmt::format("{}", number); }
-    std::string operator()(double number) const { return fmt::format("{}", number); }
+    std::string operator()(double number) const { return PythonFloat(number); }
     std::string operator()(const std::string& text) const { return nlohmann::json(text).dump(); }
   };
   return std::visit(Writer(), value);
@@ -197,14 +203,14 @@ Arguments CommonArguments(const ModelConfig& m) {
   set("intermediate_size", m.ffn);
   set("vocab_size", m.vocab);
   set("max_position_embeddings", m.context);
-  for (const char* name : names.dropouts) Set(arguments, name, fmt::format("{}", m.dropout));
+  for (const char* name : names.dropouts) Set(arguments, name, PythonFloat(m.dropout));
   for (const char* name : names.biases) Set(arguments, name, PythonBool(m.bias));
   for (const auto& [name, value] : names.fixed) Set(arguments, name, value);
   return arguments;
 }
 
 Arguments Gpt2Arguments(const ModelConfig& m) {
-  const std::string rate = fmt::format("{}", m.dropout);
+  const std::string rate = PythonFloat(m.dropout);
   return {{"n_embd", fmt::format("{}", m.hidden)},
           {"n_layer", fmt::format("{}", m.layers)},
           {"n_head", fmt::format("{}", m.heads)},
@@ -217,7 +223,7 @@ Arguments Gpt2Arguments(const ModelConfig& m) {
 }
 
 Arguments OptArguments(const ModelConfig& m) {
-  const std::string rate = fmt::format("{}", m.dropout);
+  const std::string rate = PythonFloat(m.dropout);
   return {{"hidden_size", fmt::format("{}", m.hidden)},
           {"num_hidden_layers", fmt::format("{}", m.layers)},
           {"num_attention_heads", fmt::format("{}", m.heads)},
@@ -230,10 +236,10 @@ Arguments OptArguments(const ModelConfig& m) {
 }
 
 Arguments T5Arguments(const ModelConfig& m) {
-  return {{"d_model", fmt::format("{}", m.hidden)},       {"num_layers", fmt::format("{}", m.layers)},
-          {"num_heads", fmt::format("{}", m.heads)},      {"d_ff", fmt::format("{}", m.ffn)},
-          {"d_kv", fmt::format("{}", m.head_dim)},        {"vocab_size", fmt::format("{}", m.vocab)},
-          {"dropout_rate", fmt::format("{}", m.dropout)}, {"decoder_start_token_id", "0"}};
+  return {{"d_model", fmt::format("{}", m.hidden)},  {"num_layers", fmt::format("{}", m.layers)},
+          {"num_heads", fmt::format("{}", m.heads)}, {"d_ff", fmt::format("{}", m.ffn)},
+          {"d_kv", fmt::format("{}", m.head_dim)},   {"vocab_size", fmt::format("{}", m.vocab)},
+          {"dropout_rate", PythonFloat(m.dropout)},  {"decoder_start_token_id", "0"}};
 }
 
 Arguments ConfigArguments(const ModelConfig& m) {
@@ -274,14 +280,14 @@ ModelScript NanogptScript(const RunConfig& run) {
   if (run.recompute) script.definition += "from torch.utils.checkpoint import checkpoint\n";
   script.definition +=
       fmt::format("\nLAYERS, HIDDEN, HEADS, FFN, CONTEXT = {}, {}, {}, {}, {}\nBIAS, DROPOUT = {}, {}\n\n", m.layers,
-                  m.hidden, m.heads, m.ffn, m.context, PythonBool(m.bias), m.dropout);
+                  m.hidden, m.heads, m.ffn, m.context, PythonBool(m.bias), PythonFloat(m.dropout));
   script.definition += kNorm;
   if (eager) script.definition += kMask;
   script.definition += kHeads;
   script.definition += eager ? kEagerAttention : kFusedAttention;
   script.definition += kMlpAndBlock;
   if (m.tied_embeddings) script.definition += "        self.wte.weight = self.lm_head.weight\n";
-  script.definition += kForward + BlockCall(run) + kHead;
+  script.definition += kForward + BlockCall(run) + kHead + "\n";
   script.construction = "model = Gpt()";
   const std::string format = WeightFormat(run.training.precision);
   if (format != "torch.float32") script.construction += fmt::format(".to({})", format);
@@ -295,7 +301,7 @@ ModelScript TransformersScript(const RunConfig& run) {
   script.construction =
       fmt::format("config = transformers.AutoConfig.for_model(\n    \"{}\"", WordOf(kFamilyWords, run.model.family));
   for (const auto& [name, value] : ConfigArguments(run.model))
-    script.construction += fmt::format(", {}={}", name, value);
+    script.construction += fmt::format(",\n    {}={}", name, value);
   script.construction +=
       fmt::format(")\nmodel = transformers.{}.from_config(config, dtype={}, attn_implementation=\"{}\")\n",
                   AutoClass(run.model.family), WeightFormat(run.training.precision),

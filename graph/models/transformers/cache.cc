@@ -7,7 +7,8 @@ namespace tidemark::transformers {
 void KeyValueCache::Update(size_t index, Tensor& key, Tensor& value) {
   Layer& layer = layers_[index];
   Tracer& tracer = key.tracer();
-  if (windows_[index].has_value()) layer.window = FromHost(tracer, DType::kInt64, {}, Role::kScalar, {.data = HostData::kConstant});
+  if (windows_[index].has_value())
+    layer.window = FromHost(tracer, DType::kInt64, {}, Role::kScalar, {.data = HostData::kConstant});
   Tensor keys = Cat({key}, -2);  // the empty tensor before it allocates nothing
   Tensor values = Cat({value}, -2);
   layer.keys = Tensor(keys, HolderKind::kCaller);

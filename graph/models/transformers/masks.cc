@@ -20,12 +20,13 @@ void FindPackedSequences(const Tensor& position_ids) {
   packed = Unary(OpKind::kCumsum, Compare(Comparison::kNotEqual, difference, 1), DType::kInt64);
   const int64_t last = packed.size(1) - 1;
   const ViewOp select = {OpKind::kSelect, {.integer = {1, last}}};
+  Tensor all;
   const Tensor in_one =
       Compare(Comparison::kEqual, tracer.View(packed, select, {packed.size(0)}, {packed.strides()[0]}, last), 0);
   tracer.Assume(
       "transformers reads from the device whether positions jump (find_packed_sequence_indices): assumed that they "
       "don't, so that no sequences are packed and no mask is made for that");
-  const Tensor all = tracer.Emit(OpKind::kAll, {&in_one}, Contiguous(DType::kBool, {}));
+  all = tracer.Emit(OpKind::kAll, {&in_one}, Contiguous(DType::kBool, {}));
 }
 
 // and_masks(sliding_window_overlay, causal_mask_function)

@@ -101,7 +101,6 @@ class Cursor {
     }
     Fail("Expected closing bracket ']' in ConfigTokenizer but reached end of config");
   }
-  void Rewind() { at_ = 0; }
 
  private:
   std::vector<std::string> tokens_;
@@ -201,12 +200,38 @@ void ParseFraction(Cursor& cursor, Settings& settings) {
   }
 }
 
-void ParseBackend(Cursor& cursor, Settings& settings) {
+// The backend is chosen when PyTorch is loaded, by the first mention; a later one must agree.
+void ParseBackend(Cursor& cursor, Settings& settings, std::string& first) {
   const std::string name = cursor.Next();
-  if (name == "cudaMallocAsync") {
-    settings.backend = Backend::kCudaMallocAsync;
-  } else if (name != "native") {
+  if (name != "native" && name != "cudaMallocAsync") {
     cursor.Fail("Unknown allocator backend, options are native and cudaMallocAsync");
+  }
+  if (first.empty()) first = name;
+  if (name != first) {
+    cursor.Fail(fmt::format("Allocator backend parsed at runtime != allocator backend parsed at load time, {} != {}",
+                            name, first));
+  }
+  settings.backend = name == "native" ? Backend::kNative : Backend::kCudaMallocAsync;
+}
+
+// Options of pinned host memory and of locks: their values are checked, and that is all.
+void ParseIdleValue(std::string_view key, Cursor& cursor) {
+  if (key == "pinned_num_register_threads") {
+    const uint64_t threads = cursor.Integer();
+    if (!std::has_single_bit(threads)) {
+      cursor.Fail(fmt::format("Number of register threads has to be power of 2, got {}", threads));
+    }
+    if (threads > 128) {
+      cursor.Fail(fmt::format("Number of register threads should be less than or equal to 128, got {}", threads));
+    }
+  } else if (key == "pinned_reserve_segment_size_mb") {
+    if (cursor.Integer() == 0) cursor.Fail("Pinned reserve segment size has to be greater than 0");
+  } else if (key.starts_with("pinned_max_")) {
+    cursor.Integer();
+  } else if (key.starts_with("expandable_segments_reserve")) {
+    cursor.SkipValue();
+  } else {
+    cursor.Boolean();
   }
 }
 
@@ -224,7 +249,8 @@ bool IsIdleKey(std::string_view key, const Profile& profile) {
   return profile.reuse_in_capture_option && key == "graph_capture_record_stream_reuse";
 }
 
-void ParseValue(std::string_view key, Cursor& cursor, const Profile& profile, Settings& settings) {
+void ParseValue(std::string_view key, Cursor& cursor, const Profile& profile, Settings& settings,
+                std::string& backend) {
   if (key == "max_split_size_mb") {
     ParseMaxSplitSize(cursor, profile, settings);
   } else if (key == "max_non_split_rounding_mb" && profile.non_split_rounding_option) {
@@ -242,11 +268,9 @@ void ParseValue(std::string_view key, Cursor& cursor, const Profile& profile, Se
   } else if (key == "throw_on_cudamalloc_oom" && profile.reject_option) {
     settings.throw_on_cudamalloc_oom = cursor.Boolean();
   } else if (key == "backend") {
-    ParseBackend(cursor, settings);
-  } else if (key.starts_with("release_lock_on_") || key.starts_with("pinned_use_")) {
-    cursor.Boolean();
+    ParseBackend(cursor, settings, backend);
   } else {
-    cursor.SkipValue();
+    ParseIdleValue(key, cursor);
   }
 }
 
@@ -258,27 +282,28 @@ bool IsKnownKey(std::string_view key, const Profile& profile) {
          (key == "throw_on_cudamalloc_oom" && profile.reject_option) || key == "backend" || IsIdleKey(key, profile);
 }
 
-// One pass over the pairs. `only_large`: large_segment_size_mb alone, wherever it stands, since other options' limits
-// follow it.
-void ParsePairs(Cursor& cursor, const Profile& profile, bool only_large, Settings& settings) {
+// PyTorch reads the string three times: for the backend, when it is loaded; for the large segment size, which the
+// limits of other options follow wherever it stands; and for everything. What a pass doesn't look for it skips, so its
+// errors come first.
+enum class Pass : uint8_t { kShape, kLargeSegment, kEverything };
+
+void ParsePairs(Cursor& cursor, const Profile& profile, Pass pass, Settings& settings) {
+  std::string backend;
   while (cursor.more()) {
     const std::string key = cursor.Next();
-    const bool large = key == "large_segment_size_mb" && profile.large_segment_option;
-    if (!only_large && !IsKnownKey(key, profile)) {
+    if (pass == Pass::kEverything && !IsKnownKey(key, profile)) {
       cursor.Fail(profile.grammar == ConfGrammar::kStrict
                       ? fmt::format("Unrecognized CachingAllocator option: {}", key)
                       : fmt::format("Unrecognized key '{}' in CUDA allocator config.", key));
       return;
     }
     cursor.Separator(":");
-    if (only_large) {
-      if (large) {
-        ParseLargeSegmentSize(cursor, settings);
-      } else {
-        cursor.SkipValue();
-      }
+    if (pass == Pass::kEverything) {
+      ParseValue(key, cursor, profile, settings, backend);
+    } else if (pass == Pass::kLargeSegment && key == "large_segment_size_mb") {
+      ParseLargeSegmentSize(cursor, settings);
     } else {
-      ParseValue(key, cursor, profile, settings);
+      cursor.SkipValue();
     }
     if (cursor.more()) cursor.Separator(",");
   }
@@ -289,15 +314,12 @@ void ParsePairs(Cursor& cursor, const Profile& profile, bool only_large, Setting
 Result<Settings> ParseSettings(std::string_view conf, const Profile& profile) {
   Settings settings;
   settings.conf = conf;
-  Cursor cursor(Tokens(conf), profile.grammar);
-  if (profile.large_segment_option) {
-    ParsePairs(cursor, profile, /*only_large=*/true, settings);
-    // What the first pass stumbles over, the second one words better, unless it is about the large segment itself.
-    if (!cursor.ok() && cursor.error().find("large_segment") != std::string::npos) return InvalidInput(cursor.error());
-    cursor = Cursor(Tokens(conf), profile.grammar);
+  for (const Pass pass : {Pass::kShape, Pass::kLargeSegment, Pass::kEverything}) {
+    if (pass != Pass::kEverything && !profile.large_segment_option) continue;
+    Cursor cursor(Tokens(conf), profile.grammar);
+    ParsePairs(cursor, profile, pass, settings);
+    if (!cursor.ok()) return InvalidInput(cursor.error());
   }
-  ParsePairs(cursor, profile, /*only_large=*/false, settings);
-  if (!cursor.ok()) return InvalidInput(cursor.error());
   return settings;
 }
 

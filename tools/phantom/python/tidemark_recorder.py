@@ -71,6 +71,22 @@ class Recorder:
             wrap(name, self.before_reset_of_peaks)
         for name in ("_cuda_resetAccumulatedMemoryStats", "_accelerator_resetAccumulatedStats"):
             wrap(name, self.before_reset_of_counters)
+        self.watch_modes()
+
+    def watch_modes(self):
+        """Marks where a model is switched between training and evaluation: one forward pass ends, another begins."""
+        switch, depth = torch.nn.Module.train, [0]
+
+        def train(module, mode=True):
+            if depth[0] == 0:
+                self.mark("mode")
+            depth[0] += 1
+            try:
+                return switch(module, mode)
+            finally:
+                depth[0] -= 1
+
+        torch.nn.Module.train = train
 
     def counters(self):
         return torch.cuda.memory_stats_as_nested_dict(0)

@@ -79,6 +79,16 @@ class Phases:
         self.step += 1
         self.micro, self.stepped = 0, True
 
+    def interrupt(self):
+        """A pass like the one before is another one."""
+        if self.now:
+            self.leave("nothing")
+
+    def leave(self, phase):
+        if self.now == "backward":
+            self.micro += 1
+        self.now = phase
+
     def change(self, event, label):
         """The mark to write before an event, or None. label: of an allocation, else empty."""
         phase = self.finder.phase(event.get("frames", ()))
@@ -89,9 +99,7 @@ class Phases:
         # A free says little: whoever binds a variable again does it.
         if phase is None or phase == self.now or (not label and phase not in ("zero_grad", "backward")):
             return None
-        if self.now == "backward" and phase != "data":
-            self.micro += 1
-        self.now = phase
+        self.leave(phase)
         return self.text(phase)
 
     def text(self, phase):
@@ -151,6 +159,8 @@ class Writer:
             line = self.marks.pop()[2]
             if line == "step":
                 self.phases.optimizer_done()
+            elif line == "mode":
+                self.phases.interrupt()
             else:
                 self.lines.append(line)
 

@@ -86,7 +86,10 @@ struct Node {
   std::shared_ptr<void> extension;  // what a node beyond saved tensors holds (a reentrant checkpoint's function)
 
   std::span<Edge> Edges() { return many_edges.empty() ? std::span(edges.data(), edge_count) : std::span(many_edges); }
-  bool Wants(uint32_t edge) const { return edge < edge_count && static_cast<bool>(edges[edge].node); }
+  bool Wants(uint32_t edge) const {
+    if (edge >= edge_count) return false;
+    return static_cast<bool>((many_edges.empty() ? edges[edge] : many_edges[edge]).node);
+  }
   // Keeps t for backward. `own_result`: t is a result of this very node's op.
   void Save(const Tensor& t, bool own_result = false);
   void SaveNothing() { ++saved_count; }

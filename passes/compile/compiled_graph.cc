@@ -137,7 +137,7 @@ class Compilation {
     }
     for (const NodeId id : joint.order) {
       const FunctionalNode& node = joint.nodes[id];
-      if (node.name.starts_with("full")) step_.folded_constants.push_back(SizeOf(node.type().dtype).count());
+      if (node.kind == OpKind::kFull) step_.folded_constants.push_back(SizeOf(node.type().dtype).count());
     }
     RunJointPasses(joint, names);
     step_.is_training = request_.training;

@@ -46,9 +46,13 @@ void Call::Run() {
         }
         break;
       }
+      case Line::Kind::kPlaceIn:
+        parts_.push_back({line.buffer, {}, line.from});
+        break;
       case Line::Kind::kLaunch:
         Launch(line.kernel);
         pending_.clear();
+        parts_.clear();
         break;
       case Line::Kind::kColumnSum:
         SumColumns(line);
@@ -131,6 +135,12 @@ void Call::LaunchCall(OperationId id) {
 }
 
 void Call::EmitResults(OpKind kind, const std::vector<const Tensor*>& inputs, const Attributes& attributes) {
+  // What writes a part changes the whole.
+  for (const Result& part : parts_) {
+    if (std::ranges::find(pending_, part.from, &Result::buffer) == pending_.end()) {
+      pending_.push_back({part.from, {}, part.from});
+    }
+  }
   std::vector<ResultType> types;
   std::vector<const Tensor*> onto;
   for (const Result& result : pending_) {
@@ -142,6 +152,11 @@ void Call::EmitResults(OpKind kind, const std::vector<const Tensor*>& inputs, co
   for (size_t i = 0; i < results.size(); ++i) {
     if (pending_[i].from.valid() && !(pending_[i].from == pending_[i].buffer)) values_[pending_[i].from].Reset();
     values_[pending_[i].buffer] = std::move(results[i]);
+  }
+  for (const Result& part : parts_) {
+    const Buffer& buffer = g_.buffers[part.buffer];
+    values_[part.buffer] =
+        tracer_.Reinterpret(values_[part.from], buffer.dtype, LayoutOf(part.buffer), At(buffer.offset));
   }
 }
 

@@ -54,6 +54,7 @@ class Call {
   Column<BufferId, Tensor> values_;
   Column<BufferId, std::vector<Tensor>> tuples_;
   std::vector<Result> pending_;
+  std::vector<Result> parts_;  // of buffers that several kernels write
 };
 
 }  // namespace tidemark::compile

@@ -36,6 +36,17 @@ class Planning {
   Plan Run() {
     for (step_ = 0; step_ < kernels_.size(); ++step_) {
       const Kernel& kernel = kernels_[step_];
+      if (g_.operations[kernel.operations[0]].kind == Operation::Kind::kConcat) {
+        // Nothing runs; what dies here goes after the next kernel.
+        Allocate(ResultOf(kernel.operations[0]));
+        completed_.Insert(kernel.operations[0].index());
+        if (step_ + 1 < kernels_.size()) {
+          std::vector<BufferId>& next = last_uses_[step_ + 1];
+          next.insert(next.end(), last_uses_[step_].begin(), last_uses_[step_].end());
+          std::ranges::sort(next, {}, [&](BufferId b) { return s_.name_rank[b.index()]; });
+        }
+        continue;
+      }
       if (kernel.is_extern) {
         RunExtern(kernel.operations[0]);
       } else if (kernel.rows > 0) {
@@ -218,6 +229,11 @@ class Planning {
     if (allocated_[b.index()] || kind == Buffer::Kind::kInput || kind == Buffer::Kind::kMutation) return;
     allocated_[b.index()] = true;
     if (kind == Buffer::Kind::kTuple || kind == Buffer::Kind::kPart) return;
+    if (buffer(b).within.valid()) {
+      Allocate(buffer(b).within);
+      Write(DraftKind::kOther, Line::Kind::kPlaceIn, b, buffer(b).within);
+      return;
+    }
     Write(DraftKind::kAllocate, Line::Kind::kAllocate, b);
   }
 
@@ -227,7 +243,7 @@ class Planning {
       const bool is_input = buffer(b).kind == Buffer::Kind::kInput;
       if (s_.users[b].is_output) continue;
       freed_[b.index()] = true;
-      const bool reusable = !is_input && buffer(b).kind != Buffer::Kind::kTuple;
+      const bool reusable = !is_input && buffer(b).kind != Buffer::Kind::kTuple && !buffer(b).within.valid();
       Write(reusable ? DraftKind::kFree : DraftKind::kOther, Line::Kind::kDelete, b);
     }
   }
@@ -249,7 +265,7 @@ class Planning {
 
   void DecideInPlace(OperationId id, std::map<BufferId, BufferId>& in_place) {
     const BufferId result = ResultOf(id);
-    if (buffer(result).kind == Buffer::Kind::kMutation) return;
+    if (buffer(result).kind == Buffer::Kind::kMutation || buffer(result).within.valid()) return;
     for (const Access& read : s_.units[id].reads) {
       const BufferId from = read.buffer;
       if (!CanBeTaken(from) || freed_[from.index()]) continue;
@@ -278,6 +294,7 @@ class Planning {
         return true;
       case Buffer::Kind::kTuple:
       case Buffer::Kind::kMutation:
+      case Buffer::Kind::kConcat:
       case Buffer::Kind::kWorkspace:
         return false;
     }
@@ -419,6 +436,9 @@ std::string ToText(const LoweredGraph& graph, const Plan& plan) {
         break;
       case Line::Kind::kTakeOver:
         text += fmt::format("{} takes over {}\n", name, graph.buffers[line.from].name);
+        break;
+      case Line::Kind::kPlaceIn:
+        text += fmt::format("{} is part of {}\n", name, graph.buffers[line.from].name);
         break;
       case Line::Kind::kLaunch:
         text += "launch";

@@ -15,6 +15,7 @@ struct Line {
   enum class Kind : uint8_t {
     kAllocate,
     kTakeOver,   // `buffer` is `from`'s memory from here on
+    kPlaceIn,    // `buffer` is a part of `from`
     kLaunch,     // of kernel `kernel`
     kColumnSum,  // `buffer` is the sum of rows of part `kernel` of the workspace `from`, computed eagerly
     kDelete,     // the name `buffer` goes; inputs, too

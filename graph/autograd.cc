@@ -137,8 +137,8 @@ class Engine {
     while (!stack.empty()) {
       Node* node = stack.back();
       stack.pop_back();
-      for (int i = 0; i < node->edge_count; ++i) {
-        Node* next = node->edges[static_cast<size_t>(i)].node.get();
+      for (const Edge& edge : node->Edges()) {
+        Node* next = edge.node.get();
         if (next == nullptr) continue;
         if (Meet(*next)) stack.push_back(next);
         ++StateOf(*next).dependencies;
@@ -173,9 +173,9 @@ class Engine {
 
   // Gives each gradient the shape and number format of the tensor that it belongs to.
   void Validate(Node& node, Gradients& out) {
-    for (int i = 0; i < node.edge_count; ++i) {
-      const Edge& edge = node.edges[static_cast<size_t>(i)];
-      Tensor& gradient = out[static_cast<size_t>(i)];
+    for (size_t i = 0; i < node.edge_count; ++i) {
+      const Edge& edge = node.Edges()[i];
+      Tensor& gradient = out[i];
       if (!edge.node || !gradient.defined()) continue;
       const Node::Expected& expected = edge.node->expected[edge.slot];
       if (!(gradient.sizes() == expected.sizes)) gradient = SumTo(gradient, expected.sizes);
@@ -191,7 +191,7 @@ class Engine {
   void Evaluate(Node& node) {
     const NodeRef alive(&node);
     Gradients in;
-    Gradients out;
+    Gradients out(node.edge_count);
     {
       State& state = StateOf(node);
       for (size_t i = 0; i < state.buffer.size(); ++i) in[i] = std::move(state.buffer[i]);
@@ -201,15 +201,15 @@ class Engine {
       tracer_.node = node.type->name;
       node.type->apply(node, in, out);
       Validate(node, out);
-      for (Tensor& gradient : in) gradient.Reset();
+      for (size_t i = 0; i < in.size(); ++i) in[i].Reset();
       node.ReleaseSaved();
       tracer_.node = nullptr;
     }
-    for (int i = 0; i < node.edge_count; ++i) {
-      const Edge& edge = node.edges[static_cast<size_t>(i)];
+    for (size_t i = 0; i < node.edge_count; ++i) {
+      const Edge& edge = node.Edges()[i];
       if (!edge.node) continue;
       State& state = StateOf(*edge.node);
-      Accumulate(state.buffer, edge.slot, std::move(out[static_cast<size_t>(i)]));
+      Accumulate(state.buffer, edge.slot, std::move(out[i]));
       if (--state.dependencies == 0) Enqueue(edge.node.get(), state);
     }
   }
@@ -266,7 +266,7 @@ void Node::SetHistory(const Tensor& t, uint32_t slot) {
   slot_count = std::max<uint8_t>(slot_count, static_cast<uint8_t>(slot + 1));
 }
 
-NodeRef MakeNode(Tracer& tracer, const NodeType& type, std::initializer_list<const Tensor*> inputs) {
+NodeRef MakeNode(Tracer& tracer, const NodeType& type, std::span<const Tensor* const> inputs) {
   if (!tracer.grad_enabled) return {};
   const bool wanted =
       std::ranges::any_of(inputs, [](const Tensor* t) { return t != nullptr && t->defined() && t->requires_grad(); });
@@ -275,9 +275,10 @@ NodeRef MakeNode(Tracer& tracer, const NodeType& type, std::initializer_list<con
   node->type = &type;
   node->scope = tracer.scope;
   node->sequence_number = tracer.NextSequenceNumber();
-  for (const Tensor* t : inputs) {
-    node->edges[node->edge_count++] = t == nullptr ? Edge{} : GradientEdge(*t);
-  }
+  node->edge_count = static_cast<uint32_t>(inputs.size());
+  if (inputs.size() > Gradients::kFew) node->many_edges.resize(inputs.size());
+  for (size_t i = 0; i < inputs.size(); ++i)
+    node->Edges()[i] = inputs[i] == nullptr ? Edge{} : GradientEdge(*inputs[i]);
   return node;
 }
 

@@ -20,7 +20,21 @@ struct Edge {
 
 class CheckpointFrame;
 
-using Gradients = std::array<Tensor, 6>;  // by slot or by input; undefined: none
+// Gradients by slot or by input; undefined: none. Few of them, except where a compiled model is one node.
+class Gradients {
+ public:
+  static constexpr size_t kFew = 6;
+  explicit Gradients(size_t count = kFew) : many_(count > kFew ? count : 0) {}
+  Tensor& operator[](size_t i) { return many_.empty() ? few_[i] : many_[i]; }
+  Tensor* data() { return many_.empty() ? few_.data() : many_.data(); }
+  size_t size() const { return many_.empty() ? kFew : many_.size(); }
+  Tensor* begin() { return data(); }
+  Tensor* end() { return data() + size(); }
+
+ private:
+  std::array<Tensor, kFew> few_;
+  std::vector<Tensor> many_;
+};
 
 struct NodeType {
   const char* name;  // "MmBackward0"
@@ -38,7 +52,7 @@ struct NodeData {
 };
 
 struct Node {
-  static constexpr int kMaxEdges = 6;
+  static constexpr int kMaxEdges = Gradients::kFew;  // beside many_edges
   static constexpr int kMaxSaved = 9;
   static constexpr int kMaxSlots = 3;
 
@@ -49,10 +63,11 @@ struct Node {
   uint32_t pass = 0;   // number of the backward pass that last met the node
   uint32_t place = 0;  // of its state there
   ScopeId scope;
-  uint8_t edge_count = 0;
+  uint32_t edge_count = 0;
   uint8_t saved_count = 0;
   uint8_t slot_count = 0;
   std::array<Edge, kMaxEdges> edges;
+  std::vector<Edge> many_edges;  // of a node with more than kMaxEdges: all of them
   // What it keeps for backward, in field order, the order of release. In a checkpointed region it keeps placeholders
   // instead: for each field the number of one in the frame, from 1 on.
   std::array<Tensor, kMaxSaved> saved;
@@ -68,7 +83,11 @@ struct Node {
   Tensor leaf;                      // of AccumulateGrad: the variable, where it isn't a parameter
   std::shared_ptr<void> extension;  // what a node beyond saved tensors holds (a reentrant checkpoint's function)
 
-  bool Wants(int edge) const { return edge < edge_count && static_cast<bool>(edges[static_cast<size_t>(edge)].node); }
+  std::span<Edge> Edges() { return many_edges.empty() ? std::span(edges.data(), edge_count) : std::span(many_edges); }
+  bool Wants(uint32_t edge) const {
+    if (edge >= edge_count) return false;
+    return static_cast<bool>((many_edges.empty() ? edges[edge] : many_edges[edge]).node);
+  }
   // Keeps t for backward. `own_result`: t is a result of this very node's op.
   void Save(const Tensor& t, bool own_result = false);
   void SaveNothing() { ++saved_count; }
@@ -84,7 +103,10 @@ struct Node {
 
 // A node for an op on these inputs, with edges to the nodes that made them (undefined tensors: no edge), or null where
 // no gradient is wanted. Takes the next sequence number: make the node before the op.
-NodeRef MakeNode(Tracer& tracer, const NodeType& type, std::initializer_list<const Tensor*> inputs);
+NodeRef MakeNode(Tracer& tracer, const NodeType& type, std::span<const Tensor* const> inputs);
+inline NodeRef MakeNode(Tracer& tracer, const NodeType& type, std::initializer_list<const Tensor*> inputs) {
+  return MakeNode(tracer, type, std::span(inputs.begin(), inputs.size()));
+}
 
 // loss.backward(): `gradient` is the root's. REQUIRES: root has a history.
 void Backward(const Tensor& root, Operand gradient);

@@ -28,6 +28,7 @@ using ScopeId = Id<struct ScopeTag>;
 using PhaseId = Id<struct PhaseTag>;
 using AttributesId = Id<struct AttributesTag>;
 using KernelId = Id<struct KernelTag>;
+using FusedKernelId = Id<struct FusedKernelTag>;
 
 enum class OpKind : uint16_t {
 #define OP(kind, name, memory, cost, meaning) k##kind,
@@ -94,6 +95,13 @@ struct Attributes {
   double second = 0;
   std::array<int64_t, 3> integer{};
   bool operator==(const Attributes&) const = default;
+};
+
+// Ops that a compiler made one kernel of, in order.
+struct FusedKernel {
+  std::string name;  // "forward/add_native_layer_norm"
+  std::vector<OpKind> ops;
+  bool operator==(const FusedKernel&) const = default;
 };
 
 // A value that whoever runs the graph may look at: read when the phase begins. Holds nothing: the program does.
@@ -181,6 +189,7 @@ struct Graph {
   Column<OpId, Op> ops;
   std::vector<TensorId> operands;
   Column<AttributesId, Attributes> attributes;
+  Column<FusedKernelId, FusedKernel> fused;  // integer[0] of a kFusedKernel op is which
   Column<TensorId, TensorInfo> tensors;
   Column<StorageId, Storage> storages;
   Column<HolderId, Holder> holders;
@@ -200,5 +209,11 @@ struct Graph {
     return std::span(operands).subspan(size_t{op.first_operand} + op.inputs, op.results);
   }
 };
+
+// REQUIRES: op is a kFusedKernel.
+inline FusedKernelId FusedKernelOf(const Graph& graph, const Op& op) {
+  return op.attributes.valid() ? FusedKernelId(static_cast<size_t>(graph.attributes[op.attributes].integer[0]))
+                               : FusedKernelId(0);
+}
 
 }  // namespace tidemark

@@ -48,7 +48,10 @@ DType WeightDType(Precision precision) {
 Result<std::unique_ptr<Model>> MakeModel(Tracer& tracer, const RunConfig& run) {
   for (const ModelInfo& model : Models()) {
     if (model.family == run.model.family && model.implementation == run.model.implementation) {
-      return model.make(tracer, run);
+      ASSIGN_OR_RETURN(std::unique_ptr<Model> made, model.make(tracer, run));
+      // nanoGPT's loop makes a model in fp32 and converts it: model.to(dtype).
+      if (run.training.loop == Loop::kNanogpt) made->ConvertBuffers();
+      return made;
     }
   }
   std::string known;

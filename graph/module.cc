@@ -51,6 +51,13 @@ void Module::MoveToDevice() {
   }
 }
 
+void Module::ConvertBuffers() {
+  for (Module* child : children_) child->ConvertBuffers();
+  for (const ParameterPtr& buffer : buffers_) {
+    if (IsFloating(buffer->dtype)) buffer->dtype = dtype_;
+  }
+}
+
 void Module::Collect(std::vector<ParameterPtr> Module::*which, std::vector<ParameterPtr>& all) const {
   for (const ParameterPtr& p : this->*which) {
     if (std::ranges::find(all, p) == all.end()) all.push_back(p);

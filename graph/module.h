@@ -39,6 +39,8 @@ class Module {
   // model.to(device): children first, then the module's own parameters, then its buffers; a shared one where it is
   // first met.
   void MoveToDevice();
+  // Buffers of floating-point numbers take the format of the weights. Before MoveToDevice().
+  void ConvertBuffers();
   // model.parameters(): a module's own before its children's, each once.
   std::vector<ParameterPtr> Parameters() const;
   // model.buffers(), in the same order.

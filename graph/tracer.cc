@@ -55,6 +55,7 @@ Tracer::~Tracer() {
     for (size_t i = 0; i < kBlock; ++i) {
       for (Tensor& saved : block[i].saved) saved.Forget();
       for (Edge& edge : block[i].edges) edge.node.Forget();
+      for (Edge& edge : block[i].many_edges) edge.node.Forget();
       block[i].leaf.Forget();
     }
   }
@@ -132,11 +133,13 @@ void Tracer::FreeNode(Node* dead) {
     Node* n = dying_nodes_.back();
     dying_nodes_.pop_back();
     n->ReleaseSaved();
-    for (int i = 0; i < n->edge_count; ++i) n->edges[static_cast<size_t>(i)].node.Reset();
+    for (Edge& edge : n->Edges()) edge.node.Reset();
+    n->many_edges.clear();
     n->extension.reset();
     if (n->leaf.defined()) n->leaf.impl()->leaf_node = nullptr;
     n->leaf.Reset();
-    n->edge_count = n->saved_count = n->slot_count = 0;
+    n->edge_count = 0;
+    n->saved_count = n->slot_count = 0;
     n->pass = 0;
     n->data = NodeData{};
     n->variable = nullptr;
@@ -203,6 +206,20 @@ void Tracer::Emit(OpKind kind, std::span<const Tensor* const> inputs, std::span<
   for (size_t i = 0; i < types.size(); ++i) results[i] = NewTensor(types[i], op, i);
 }
 
+void Tracer::EmitOnto(OpKind kind, std::span<const Tensor* const> inputs, std::span<const ResultType> types,
+                      std::span<const Tensor* const> onto, std::span<Tensor> results, const Attributes& a) {
+  const OpId op(graph_.ops.size());
+  AddOp(kind, inputs, types.size(), a);
+  for (size_t i = 0; i < types.size(); ++i) {
+    if (onto[i] == nullptr) {
+      results[i] = NewTensor(types[i], op, i);
+      continue;
+    }
+    results[i] = Reinterpret(*onto[i], types[i].dtype, types[i].layout);
+    graph_.operands.push_back(IdOf(*results[i].impl()));
+  }
+}
+
 Tensor Tracer::Emit(OpKind kind, std::span<const Tensor* const> inputs, const ResultType& result, const Attributes& a) {
   const OpId op(graph_.ops.size());
   AddOp(kind, inputs, 1, a);
@@ -226,6 +243,20 @@ Tensor Tracer::View(const Tensor& t, const ViewOp& how, const Dims& sizes, const
   impl->strides = strides;
   impl->base = Tensor(from.base.defined() ? from.base : t, HolderKind::kBase);
   return Adopt(impl, HolderKind::kLocal, nullptr);
+}
+
+Tensor Tracer::Reinterpret(const Tensor& t, DType dtype, const Layout& layout, int64_t offset, HolderKind kind,
+                           const char* holder_node) {
+  TensorImpl* impl = NewImpl();
+  const TensorImpl& from = *t.impl();
+  impl->storage = from.storage;
+  const bool same = from.dtype == dtype && from.offset == offset && from.sizes == layout.sizes;
+  if (same && from.strides == layout.strides) impl->id = from.id;
+  impl->dtype = dtype;
+  impl->offset = offset;
+  impl->sizes = layout.sizes;
+  impl->strides = layout.strides;
+  return Adopt(impl, kind, holder_node);
 }
 
 Tensor Tracer::Detach(const Tensor& t, HolderKind kind, const char* holder_node) {

@@ -199,6 +199,9 @@ class Tracer {
               const Attributes& a = {}) {
     return Emit(kind, std::span(inputs.begin(), inputs.size()), result, a);
   }
+  // The same, where a result takes over the memory of `onto[i]`, unless that is null.
+  void EmitOnto(OpKind kind, std::span<const Tensor* const> inputs, std::span<const ResultType> types,
+                std::span<const Tensor* const> onto, std::span<Tensor> results, const Attributes& a = {});
   // An op that changes `changed` (some of its inputs) in place.
   void EmitInPlace(OpKind kind, std::span<const Tensor* const> inputs, std::span<const Tensor* const> changed,
                    const Attributes& a = {});
@@ -211,6 +214,9 @@ class Tracer {
   Tensor View(const Tensor& t, const ViewOp& how, const Dims& sizes, const Dims& strides, int64_t offset = 0);
   // Another tensor on the same storage, without base and history: detach(), and what a node saves of its own result.
   Tensor Detach(const Tensor& t, HolderKind kind = HolderKind::kLocal, const char* node = nullptr);
+  // The same with another number format and shape.
+  Tensor Reinterpret(const Tensor& t, DType dtype, const Layout& layout, int64_t offset = 0,
+                     HolderKind kind = HolderKind::kLocal, const char* node = nullptr);
   void SetRole(const Tensor& t, Role role) { graph_.storages[t.impl()->storage].role = role; }
   void SetName(const Tensor& t, ScopeId name) { graph_.storages[t.impl()->storage].name = name; }
   Role RoleOf(const Tensor& t) const { return graph_.storages[t.impl()->storage].role; }

@@ -160,13 +160,15 @@ class Verifier {
         if (s.result != index)
           return Wrong(fmt::format("storage {} is another result of its producer", storage.index()));
         produced_[storage] = true;
-      } else if (!IsInput(op, storage)) {
+      } else if (!IsInput(op, storage) && !(MayTakeOver(op) && produced_[storage] && holding_[storage] > 0)) {
         return Wrong(fmt::format("{} has a result that is neither new nor an operand", Label(op)));
       }
       ++index;
     }
     return {};
   }
+
+  bool MayTakeOver(const Op& op) const { return op.kind == OpKind::kFusedKernel || !graph_.fused.empty(); }
 
   Status CheckProbes(PhaseId phase) {
     for (; next_probe_ < graph_.probes.size() && graph_.probes[next_probe_].phase == phase; ++next_probe_) {

@@ -8,7 +8,8 @@
 //  - probes are in the order of their phases
 // What is used is there:
 //  - an op reads tensors of storages that were produced before it and that somebody still holds; so does a probe
-//  - a result is either a storage that the op produces, or one of its operands: changed in place
+//  - a result is either a storage that the op produces, or one of its operands: changed in place. Compiled code may
+//    also write a result over any storage that somebody holds (a kernel or product that takes over memory)
 //  - ops of one kernel stand side by side; what stays inside it only they read
 // Holders come and go in order:
 //  - each takes hold while its storage lives, lets go at most once, and later than it took hold

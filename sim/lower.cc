@@ -134,7 +134,8 @@ class Lowering {
   }
 
   void MarkOp(const Op& op) {
-    const Label label = {op.node, op.kind, op.scope};
+    const FusedKernelId fused = op.kind == OpKind::kFusedKernel ? FusedKernelOf(graph_, op) : FusedKernelId();
+    const Label label = {op.node, op.kind, op.scope, fused};
     if (!(label == last_label_)) {
       last_label_ = label;
       const auto [known, is_new] = labels_.try_emplace(label);
@@ -169,11 +170,13 @@ class Lowering {
     const char* node = nullptr;
     OpKind kind = OpKind::kFromHost;
     ScopeId scope;
+    FusedKernelId fused;
     bool operator==(const Label&) const = default;
   };
   struct LabelHash {
     size_t operator()(const Label& l) const {
-      const uint64_t key = (uint64_t{l.scope.index()} << 16) + static_cast<uint64_t>(l.kind);
+      const uint64_t key =
+          (uint64_t{l.fused.index()} << 48) ^ ((uint64_t{l.scope.index()} << 16) + static_cast<uint64_t>(l.kind));
       return std::hash<uint64_t>()(key * 0x9e3779b97f4a7c15U ^ reinterpret_cast<uintptr_t>(l.node));
     }
   };
@@ -186,7 +189,7 @@ class Lowering {
   MemoryPlan plan_;
   std::vector<AllocationId> temporaries_;
   std::unordered_map<Label, TextId, LabelHash> labels_;
-  Label last_label_{nullptr, OpKind::kFromHost, ScopeId(0)};
+  Label last_label_{nullptr, OpKind::kFromHost, ScopeId(0), {}};
   TextId label_text_;
   TextId marked_;
 };
@@ -196,7 +199,7 @@ class Lowering {
 std::string LabelOf(const Graph& graph, const Op& op) {
   std::string label;
   if (op.node != nullptr) label = std::string(op.node) + " ";
-  label += InfoOf(op.kind).name;
+  label += op.kind == OpKind::kFusedKernel ? graph.fused[FusedKernelOf(graph, op)].name : InfoOf(op.kind).name;
   if (op.scope.valid()) label += " @ " + graph.scopes[op.scope];
   return label;
 }

@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 
 #include "graph/cost.h"
 #include "graph/training/loop.h"
+#include "passes/compile/compiled_model.h"
 #include "sim/replay.h"
 #include "tools/config/words.h"
 
@@ -25,14 +27,29 @@ Result<Bytes> ReservedPeak(const Graph& graph, const RunConfig& run) {
 }  // namespace
 
 Result<BuiltRun> BuildRun(const RunConfig& run, const BuildOptions& options) {
-  ASSIGN_OR_RETURN(Graph graph, TraceRun(run));
   BuiltRun built;
-  if (run.passes.empty() && options.print_after.empty()) {
+  // Stages of the compiler among the names are printed while it runs; the rest are passes.
+  std::vector<std::string> passes = options.print_after;
+  std::vector<std::string> stages;
+  if (run.training.compile != CompileMode::kOff) {
+    const std::vector<std::string_view> known = compile::Stages();
+    const auto is_stage = [&](const std::string& name) { return std::ranges::find(known, name) != known.end(); };
+    std::ranges::copy_if(passes, std::back_inserter(stages), is_stage);
+    std::erase_if(passes, is_stage);
+  }
+  compile::Observer observer;
+  if (!stages.empty()) {
+    observer = [&](std::string_view stage, const std::string& text) {
+      if (std::ranges::find(stages, stage) != stages.end()) built.stages += text;
+    };
+  }
+  ASSIGN_OR_RETURN(Graph graph, TraceRun(run, compile::CompiledModels(observer)));
+  if (run.passes.empty() && passes.empty()) {
     built.graph = std::move(graph);
   } else {
     const PipelineOptions pipeline = {
         .context = {.device = run.device, .physical_peak = [&run](const Graph& g) { return ReservedPeak(g, run); }},
-        .print_after = options.print_after};
+        .print_after = passes};
     ASSIGN_OR_RETURN(Rewritten rewritten, RunPasses(std::move(graph), run.passes, pipeline));
     built.graph = std::move(rewritten.graph);
     built.passes = std::move(rewritten.runs);

@@ -16,13 +16,14 @@
 namespace tidemark {
 
 struct BuildOptions {
-  std::vector<std::string> print_after;  // names of passes behind which the graph is kept as text
+  std::vector<std::string> print_after;  // passes, or stages of the compiler, behind which the graph is kept as text
 };
 
 struct BuiltRun {
   Graph graph;
   Lowered lowered;
   std::vector<PassRun> passes;
+  std::string stages;  // of the compiler, as text
 };
 
 // Errors: what can't be simulated, or what a pass says.

@@ -9,6 +9,7 @@
 
 #include "graph/run_program.h"
 #include "graph/training/loop.h"
+#include "passes/compile/compiled_model.h"
 #include "sim/lower.h"
 #include "sim/replay.h"
 #include "tools/build_run.h"
@@ -54,7 +55,7 @@ Tape TapeUpTo(Tape tape, size_t events) {
 }
 
 Result<Finding> Predict(const RunConfig& run) {
-  ASSIGN_OR_RETURN(const Graph graph, TraceRun(run));
+  ASSIGN_OR_RETURN(const Graph graph, TraceRun(run, compile::CompiledModels()));
   Lowered lowered = Lower(graph, run.device);
   ASSIGN_OR_RETURN(const Replay replay,
                    RunReplay(lowered.tape, {.allocator = AllocatorOf(run), .stop_at_out_of_memory = true}));

@@ -88,9 +88,9 @@ void CatGradient(Node& n, Gradients& in, Gradients& out) {
   if (!in[0].defined()) return;
   const int dim = static_cast<int>(n.data.integer[0]);
   int64_t begin = 0;
-  for (int i = 0; i < n.edge_count; ++i) {
-    const int64_t end = begin + n.data.sizes[i];
-    if (n.Wants(i)) out[static_cast<size_t>(i)] = Slice(in[0], dim, begin, end);
+  for (uint32_t i = 0; i < n.edge_count; ++i) {
+    const int64_t end = begin + n.data.sizes[static_cast<int>(i)];
+    if (n.Wants(i)) out[i] = Slice(in[0], dim, begin, end);
     begin = end;
   }
 }

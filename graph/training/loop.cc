@@ -19,7 +19,8 @@ void Rebind(Tensor& name, Tensor value) { name = Tensor(value, HolderKind::kCall
 
 class Training {
  public:
-  Training(Tracer& tracer, const RunConfig& run, Model& model, std::unique_ptr<Optimizer> optimizer)
+  Training(Tracer& tracer, const RunConfig& run, Model& model, std::unique_ptr<Optimizer> optimizer,
+           const MakeModelRunner& compiler)
       : tracer_(tracer),
         t_(run.training),
         vocab_(run.model.vocab),
@@ -30,6 +31,7 @@ class Training {
     tracer.BeginPhase({.name = "model"});
     model_.MoveToDevice();
     parameters_ = model_.Parameters();
+    if (t_.compile != CompileMode::kOff) compiled_ = compiler(run, model_);
   }
 
   // nanoGPT's loop: the next batch is fetched between forward and backward; logits and loss live on.
@@ -43,7 +45,7 @@ class Training {
         Phase("forward", step, micro);
         {
           const AutocastRegion region(tracer_, Amp(), AmpDType());
-          ModelOutput out = model_(x_, y_);
+          ModelOutput out = RunModel(x_, y_);
           Rebind(logits_, std::move(out.logits));
           Rebind(loss_, std::move(out.loss));
           Rebind(loss_, Div(loss_, static_cast<double>(t_.gradient_accumulation)));
@@ -69,7 +71,7 @@ class Training {
         Phase("forward", step, micro);
         {
           const AutocastRegion region(tracer_, Amp(), AmpDType());
-          RebindOutputs(model_(x_, y_));
+          RebindOutputs(RunModel(x_, y_));
           Rebind(loss_, Div(outputs_.loss, static_cast<double>(t_.gradient_accumulation)));
         }
         Phase("backward", step, micro);
@@ -84,6 +86,8 @@ class Training {
   void Phase(const char* name, int64_t step, int64_t micro = -1, int64_t batch = -1) {
     tracer_.BeginPhase({.name = name, .step = step, .micro_step = micro, .batch = batch});
   }
+
+  ModelOutput RunModel(const Tensor& x, const Tensor& y) { return compiled_ ? (*compiled_)(x, y) : model_(x, y); }
 
   bool Amp() const { return t_.precision == Precision::kAmpFp16 || t_.precision == Precision::kAmpBf16; }
   DType AmpDType() const { return t_.precision == Precision::kAmpFp16 ? DType::kFloat16 : DType::kBFloat16; }
@@ -149,7 +153,7 @@ class Training {
       Phase("evaluation", step, -1, batch);
       Fetch(x, y);
       const AutocastRegion region(tracer_, Amp(), AmpDType());
-      ModelOutput out = model_(x, y);
+      ModelOutput out = RunModel(x, y);
       Rebind(logits, std::move(out.logits));
       Rebind(loss, std::move(out.loss));
     }
@@ -165,7 +169,7 @@ class Training {
       Fetch(x, y);
       const GradMode no_grad(tracer_, false);
       const AutocastRegion region(tracer_, Amp(), AmpDType());
-      Assign(outputs, model_(x, y));
+      Assign(outputs, RunModel(x, y));
     }
     x.Reset();
     y.Reset();
@@ -191,6 +195,7 @@ class Training {
   const TrainingConfig& t_;
   int64_t vocab_;
   Model& model_;
+  std::unique_ptr<ModelRunner> compiled_;
   std::unique_ptr<Optimizer> optimizer_;
   GradScaler scaler_;
   std::vector<ParameterPtr> parameters_;
@@ -201,10 +206,10 @@ class Training {
   ModelOutput outputs_;
 };
 
-Status CheckSupported(const RunConfig& run) {
+Status CheckSupported(const RunConfig& run, bool has_compiler) {
   const TrainingConfig& t = run.training;
-  if (t.compile != CompileMode::kOff) {
-    return InvalidInput("training.compile: torch.compile can't be simulated yet; set it to false for the eager run");
+  if (t.compile != CompileMode::kOff && !has_compiler) {
+    return InvalidInput("training.compile: this command knows eager runs only; set it to false");
   }
   const bool half = t.precision != Precision::kFp32;
   if (t.attention == AttentionChoice::kFlash && !half) {
@@ -226,14 +231,14 @@ size_t EstimatedOps(const RunConfig& run) {
 
 }  // namespace
 
-Result<Graph> TraceRun(const RunConfig& given) {
+Result<Graph> TraceRun(const RunConfig& given, const MakeModelRunner& compiler) {
   ASSIGN_OR_RETURN(const RunConfig run, ResolveProgram(given));
-  RETURN_IF_ERROR(CheckSupported(run));
+  RETURN_IF_ERROR(CheckSupported(run, compiler != nullptr));
   Tracer tracer(run.device);
   tracer.Reserve(EstimatedOps(run));
   ASSIGN_OR_RETURN(const std::unique_ptr<Model> model, MakeModel(tracer, run));
   ASSIGN_OR_RETURN(std::unique_ptr<Optimizer> optimizer, MakeOptimizer(*model, run.training));
-  Training training(tracer, run, *model, std::move(optimizer));
+  Training training(tracer, run, *model, std::move(optimizer), compiler);
   run.training.loop == Loop::kNanogpt ? training.RunNanogpt() : training.RunPlain();
   if (!tracer.refusal.empty()) return InvalidInput(tracer.refusal);
   return tracer.TakeGraph();

@@ -316,6 +316,27 @@ class Decomposition {
     b_.names().Skip("clone");
   }
 
+  bool AllTheSame() const {
+    for (size_t i = 1; i < inputs(); ++i) {
+      if (!(in(i) == in(0))) return false;
+    }
+    return true;
+  }
+
+  // cat([x, x]) along the last dimension: x stretched, then copied.
+  void RepeatLast() {
+    const NodeId x = in(0);
+    const int last = b_.type(x).sizes.size() - 1;
+    const auto times = static_cast<int64_t>(inputs());
+    const NodeId wide = b_.Unsqueeze(x, last);
+    Shape sizes = b_.type(wide).sizes;
+    sizes[last] = times;
+    const NodeId stretched = b_.Expand(wide, sizes);
+    const NodeId copy = b_.Add(OpKind::kClone, "clone", {stretched}, ContiguousType(b_.dtype(x), sizes));
+    const NodeId flat = b_.View(copy, out_type().sizes);
+    Define(b_.Add(OpKind::kClone, "clone", {flat}, out_type()));
+  }
+
   void Sum() {
     const TensorType from = b_.type(in(0));
     const TensorType to = out_type();
@@ -379,6 +400,11 @@ bool Decomposition::Structural() {
       return true;
     }
     case OpKind::kCat:
+      if (inputs() > 1 && AllTheSame()) {
+        RepeatLast();
+        return true;
+      }
+      [[fallthrough]];
     case OpKind::kGather:
     case OpKind::kIndex: {
       std::vector<NodeId> operands;

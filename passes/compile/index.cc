@@ -30,6 +30,12 @@ Index Index::Variable(int v) {
   return index;
 }
 
+Index Index::Pinned(bool pinned) const {
+  Index result = *this;
+  for (Term& t : result.terms_) t.pinned = pinned;
+  return result;
+}
+
 bool Index::Uses(int variable) const {
   return std::ranges::any_of(terms_, [&](const Term& t) { return t.variable == variable; });
 }
@@ -73,13 +79,21 @@ Index Index::operator*(Extent factor) const {
   return product;
 }
 
-Index Index::FloorMod(const std::vector<Extent>& ranges, Extent divisor, Extent modulus) const {
-  if (divisor.is(1) && modulus.is(0)) return *this;
+Index Index::FloorMod(const std::vector<Extent>& ranges, Extent divisor, Extent modulus, bool pinned) const {
+  if (divisor.is(1) && modulus.is(0)) return pinned ? Pinned(true) : *this;
   Index unknown = *this;
   unknown.exact_ = false;
-  if (!offset_.is(0) || !exact_) return unknown;
+  if (!exact_) return unknown;
   Index result;
+  if (!modulus.is(0) && offset_.DivisibleBy(divisor * modulus)) {
+    // Goes.
+  } else if (modulus.is(0) && offset_.DivisibleBy(divisor)) {
+    result.offset_ = offset_ / divisor;
+  } else {
+    return unknown;
+  }
   for (Term t : terms_) {
+    t.pinned = t.pinned || pinned;
     Extent count = CountOf(t, ranges);
     // floor(. / divisor): what lies below the divisor goes.
     if (t.coefficient.DivisibleBy(divisor)) {
@@ -99,7 +113,8 @@ Index Index::FloorMod(const std::vector<Extent>& ranges, Extent divisor, Extent 
     // mod modulus: what lies above it goes.
     if (!modulus.is(0)) {
       if (t.coefficient.DivisibleBy(modulus)) continue;
-      if (BothLess(modulus, t.coefficient * count)) {
+      const bool whole = t.pinned && t.divisor.is(1) && t.modulus.is(0);
+      if (whole || BothLess(modulus, t.coefficient * count)) {
         if (!modulus.DivisibleBy(t.coefficient)) return unknown;
         t.modulus = modulus / t.coefficient;
       }
@@ -115,7 +130,7 @@ Index Index::Substitute(const std::vector<Index>& map, const std::vector<Extent>
   result.exact_ = exact_;
   for (const Term& t : terms_) {
     const Index value = t.variable >= kIndirectVariable ? Variable(t.variable) : map[static_cast<size_t>(t.variable)];
-    result = result + value.FloorMod(ranges, t.divisor, t.modulus) * t.coefficient;
+    result = result + value.FloorMod(ranges, t.divisor, t.modulus, t.pinned) * t.coefficient;
   }
   result.Normalize(ranges);
   return result;
@@ -135,7 +150,7 @@ bool Index::IsIndirect(int from) const {
 
 void Index::Normalize(const std::vector<Extent>& ranges) {
   for (Term& t : terms_) {
-    if (t.variable >= kIndirectVariable) continue;
+    if (t.variable >= kIndirectVariable || t.pinned) continue;
     const Extent whole = CeilDiv(ranges[static_cast<size_t>(t.variable)], t.divisor);
     if (!t.modulus.is(0) && BothAtMost(whole, t.modulus)) t.modulus = 0;
   }

@@ -19,7 +19,13 @@ struct Term {
   int variable = 0;
   Extent divisor = 1;
   Extent modulus = 0;  // 0: none
-  bool operator==(const Term&) const = default;
+  // Part of a slice of the loop that the divisor and modulus are for: they stay, needed or not. Operations are counted
+  // (and merged) in indices that nobody has simplified for the shorter loop.
+  bool pinned = false;
+  bool operator==(const Term& other) const {
+    return coefficient == other.coefficient && variable == other.variable && divisor == other.divisor &&
+           modulus == other.modulus;
+  }
 };
 
 class Index {
@@ -27,6 +33,8 @@ class Index {
   Index() = default;
   Index(Extent offset) : offset_(offset) {}  // NOLINT(google-explicit-constructor): a constant
   static Index Variable(int v);
+  // The same with all terms pinned, or none.
+  Index Pinned(bool pinned) const;
 
   Extent offset() const { return offset_; }
   const std::vector<Term>& terms() const { return terms_; }  // by variable, then divisor
@@ -44,7 +52,8 @@ class Index {
   Index operator*(Extent factor) const;
   // floor(this / divisor) mod modulus (0: none), where variable v runs below ranges[v]. Exact for what views of strided
   // tensors have.
-  Index FloorMod(const std::vector<Extent>& ranges, Extent divisor, Extent modulus) const;
+  // `pinned`: whether or not what goes is within the ranges.
+  Index FloorMod(const std::vector<Extent>& ranges, Extent divisor, Extent modulus, bool pinned = false) const;
   // Each variable v replaced by map[v], an index over new variables with ranges `ranges`; indirect ones stay.
   Index Substitute(const std::vector<Index>& map, const std::vector<Extent>& ranges) const;
   // Indirect variable i becomes `first` + i.

@@ -69,6 +69,7 @@ std::optional<NodeId> Unchanged(const FunctionalGraph& graph, NodeId id) {
       if (node.has_number && node.number == 1 && SameValues(graph, id, from)) return from;
       return {};
     case OpKind::kView:
+    case OpKind::kSlice:
       if (node.type().sizes == input.type().sizes) return from;
       return {};
     default:

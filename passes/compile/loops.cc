@@ -5,12 +5,17 @@
 namespace tidemark::compile {
 
 Index LoweredGraph::Linear(const Expression& load, const std::vector<Extent>& ranges) const {
-  if (load.is_linear) return load.indices[0];
   const Buffer& buffer = buffers[load.buffer];
-  Index linear;
+  Index linear(buffer.offset);
+  if (load.is_linear) {
+    linear = (linear + load.indices[0]).Pinned(false);
+    linear.Normalize(ranges);
+    return linear;
+  }
   for (int i = 0; i < buffer.strides.size(); ++i) {
     linear = linear + load.indices[static_cast<size_t>(i)] * buffer.strides[i];
   }
+  linear = linear.Pinned(false);
   linear.Normalize(ranges);
   return linear;
 }

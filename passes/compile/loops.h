@@ -15,11 +15,13 @@ using OperationId = Id<struct CompiledOperationTag>;
 struct Buffer {
   enum class Kind : uint8_t {
     kInput,
-    kLoops,     // a loop nest writes it
-    kExtern,    // a product
-    kTuple,     // what a library call with several results returns; no memory of its own
-    kPart,      // a result of such a call
-    kMutation,  // the buffer `mutated` after something was added to it; no memory of its own
+    kLoops,      // a loop nest writes it
+    kExtern,     // a product
+    kTuple,      // what a library call with several results returns; no memory of its own
+    kPart,       // a result of such a call
+    kMutation,   // the buffer `mutated` after something was added to it; no memory of its own
+    kConcat,     // its parts are buffers of their own, written through views of it
+    kWorkspace,  // partial sums inside a kernel
   };
   Kind kind = Kind::kLoops;
   std::string name;  // "buf7"; inputs: the node's name
@@ -29,6 +31,8 @@ struct Buffer {
   bool is_fixed = false;  // the strides are decided
   OperationId operation;  // that writes it; invalid: an input
   BufferId mutated;
+  BufferId within;    // kLoops, kExtern: it is a part of that one, from `offset` on; no memory of its own
+  Extent offset = 0;
   NodeId node;  // whose value it is
 };
 
@@ -41,12 +45,13 @@ struct BufferView {
   bool operator==(const BufferView&) const = default;
 };
 
-enum class ReductionKind : uint8_t { kNone, kSum, kMax, kWelford, kOnlineSoftmax };
+// kScan: running sums, as many as there are summands.
+enum class ReductionKind : uint8_t { kNone, kSum, kMax, kWelford, kOnlineSoftmax, kScan };
 // Which way a reduction runs through memory, as Inductor guesses it.
 enum class ReductionHint : uint8_t { kDefault, kInner, kOuter };
 
 struct Operation {
-  enum class Kind : uint8_t { kLoops, kScatter, kExtern, kPart };
+  enum class Kind : uint8_t { kLoops, kScatter, kExtern, kPart, kConcat };
   Kind kind = Kind::kLoops;
   BufferId result;
   NodeId node;
@@ -62,8 +67,9 @@ struct Operation {
   Extent unsplit_length = 0;
   // Scatter: body is added to row `row` of the result's memory, at these columns.
   ExpressionId row;
-  // Extern: what it calls, on what.
+  // Extern: what it calls, on what. Concat: nothing runs. Part: which result of the call.
   OpKind call = OpKind::kMm;
+  size_t part = 0;
   std::vector<BufferView> operands;
 
   bool is_reduction() const { return reduction != ReductionKind::kNone; }
@@ -77,7 +83,7 @@ struct LoweredGraph {
   std::vector<BufferView> outputs;  // invalid buffer: an output that isn't there
   bool is_symbolic = false;
 
-  // The element of its storage that a load touches.
+  // The element of its storage that a load touches (of a part: of the whole's).
   Index Linear(const Expression& load, const std::vector<Extent>& ranges) const;
   // Elements of a buffer's storage.
   Extent StorageElements(BufferId id) const;

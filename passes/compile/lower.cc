@@ -18,6 +18,8 @@ constexpr int kReadsOfReused = 4;      // realize_reads_threshold
 constexpr int kReadsAtMost = 8;        // realize_acc_reads_threshold
 constexpr int kOperationsAtMost = 30;  // realize_opcount_threshold
 constexpr int64_t kUnrolledBelow = 8;  // unroll_reductions_threshold
+constexpr size_t kPointwiseCatAtMost = 8;  // max_pointwise_cat_inputs
+constexpr int64_t kAttentionAlignment = 8;  // in elements
 
 using BoxId = Id<struct BoxTag>;
 
@@ -383,7 +385,7 @@ class Lowering {
       return Strided(v, sizes, StridesOf(v), v.offset + StridesOf(v)[dim] * begin);
     }
     std::vector<Index> map = Identity(sizes);
-    map[static_cast<size_t>(dim)] = map[static_cast<size_t>(dim)] + Index(begin);
+    map[static_cast<size_t>(dim)] = map[static_cast<size_t>(dim)].Pinned(true) + Index(begin);
     return Indexed(v, sizes, std::move(map));
   }
 
@@ -405,6 +407,7 @@ class Lowering {
     const Buffer& b = buffer(v);
     Index linear;
     for (int i = 0; i < b.sizes.size(); ++i) linear = linear + v.map[static_cast<size_t>(i)] * b.strides[i];
+    linear = linear.Pinned(false);
     linear.Normalize(RangesOf(v.sizes));
     if (!linear.IsAffine()) return false;
     Shape strides;
@@ -611,18 +614,215 @@ class Lowering {
     Define(Lazy(dtype(), sizes(), seed));
   }
 
-  // Side by side along a dimension: each operand under a mask, shifted.
+  // --- Cat. Source: PyTorch 2.14, torch/_inductor/lowering.py (cat).
+
+  // torch.Tag.pointwise
+  static bool IsPointwise(OpKind kind) {
+    switch (kind) {
+      case OpKind::kToCopy:
+      case OpKind::kClone:
+      case OpKind::kAdd:
+      case OpKind::kSub:
+      case OpKind::kMul:
+      case OpKind::kDiv:
+      case OpKind::kNeg:
+      case OpKind::kExp:
+      case OpKind::kErf:
+      case OpKind::kLog:
+      case OpKind::kRsqrt:
+      case OpKind::kSigmoid:
+      case OpKind::kTanh:
+      case OpKind::kRelu:
+      case OpKind::kSin:
+      case OpKind::kCos:
+      case OpKind::kLogicalAnd:
+      case OpKind::kPow:
+      case OpKind::kCompare:
+      case OpKind::kWhere:
+        return true;
+      default:
+        return false;
+    }
+  }
+
+  // Whether all that becomes of the value at `user` is pointwise; views are looked through.
+  bool IsPointwiseUse(NodeId user, bool or_cat) const {
+    const OpKind kind = graph_.nodes[user].kind;
+    if (IsViewNode(kind) || kind == OpKind::kGetItem || kind == OpKind::kSplit) {
+      if (is_output_[user.index()]) return false;
+      return std::ranges::all_of(users_[user], [&](NodeId next) { return IsPointwiseUse(next, or_cat); });
+    }
+    return IsPointwise(kind) || (or_cat && (kind == OpKind::kCat || kind == OpKind::kConstantPad));
+  }
+
+  // A value that can't be written into its place without a copy, or that needn't be written at all.
+  bool IsBetterLoaded(const Value& v) {
+    if (!box(v).realized()) return true;
+    return buffer(v).is_fixed || (buffer(v).kind != Buffer::Kind::kLoops && buffer(v).kind != Buffer::Kind::kExtern);
+  }
+
+  bool ComesFromReduction(BufferId id) const {
+    const Buffer& b = result_.buffers[id];
+    if (b.kind != Buffer::Kind::kLoops || !b.operation.valid()) return false;
+    const Operation& op = result_.operations[b.operation];
+    return op.is_reduction() || (op.kind == Operation::Kind::kLoops && ReadsReduction(op.body));
+  }
+  bool ReadsReduction(ExpressionId body) const {
+    return std::ranges::any_of(result_.expressions.Nodes(body), [&](ExpressionId id) {
+      const Expression& e = result_.expressions[id];
+      return e.kind == ExpressionKind::kLoad && ComesFromReduction(e.buffer);
+    });
+  }
+
+  // Whether somebody else needs an operand, too, so that it is better written once, in its place.
+  bool HasSharedOperand(const std::vector<Value>& parts) {
+    for (size_t i = 0; i < node().inputs.size(); ++i) {
+      const NodeId input = node().inputs[i];
+      if (users_[input].size() + (is_output_[input.index()] ? 1 : 0) <= 1) continue;
+      const bool pointwise = std::ranges::any_of(
+          users_[input], [&](NodeId user) { return user != current_ && IsPointwiseUse(user, false); });
+      const bool lazy = !boxes_[parts[i].box].realized();
+      if (pointwise || lazy) return true;
+    }
+    return false;
+  }
+
+  void Concatenate(std::vector<Value> parts, int dim) {
+    const bool is_output = is_output_[current_.index()];
+    const bool pointwise_uses = !is_output && std::ranges::all_of(users_[current_], [&](NodeId user) {
+      return IsPointwiseUse(user, true);
+    });
+    bool any = false;
+    bool all = true;
+    bool reduction = false;
+    for (const Value& v : parts) {
+      const bool better = IsBetterLoaded(v);
+      any = any || better;
+      all = all && better;
+      const bool reads = box(v).realized() ? ComesFromReduction(box(v).buffer) : ReadsReduction(box(v).body);
+      reduction = reduction || reads;
+    }
+    const bool pointwise = parts.size() <= kPointwiseCatAtMost && !HasSharedOperand(parts) &&
+                           ((any && pointwise_uses) || (all && !reduction));
+    pointwise ? PointwiseCat(parts, dim) : WriteInPlaces(std::move(parts), dim);
+  }
+
+  // Each part is written to its place in one buffer.
+  void WriteInPlaces(std::vector<Value> parts, int dim) {
+    Buffer whole;
+    whole.kind = Buffer::Kind::kConcat;
+    whole.dtype = dtype();
+    whole.sizes = sizes();
+    whole.strides = options_.is_symbolic && DependsOnLength(whole) ? Contiguous(sizes())
+                                                                   : PadStrides(Contiguous(sizes()), sizes(), dtype());
+    whole.is_fixed = true;
+    whole.node = current_;
+    const BufferId id = result_.buffers.Add(whole);
+    Operation op;
+    op.kind = Operation::Kind::kConcat;
+    Extent begin = 0;
+    for (Value& v : parts) {
+      if (v.form == Value::Form::kPlain) Realize(v.box);
+      const bool free = v.form == Value::Form::kPlain && !IsBetterLoaded(v);
+      if (!free) v = Copy(v);
+      Buffer& part = buffer(v);
+      part.within = id;
+      part.offset = begin * whole.strides[dim];
+      part.strides = whole.strides;
+      part.is_fixed = true;
+      op.operands.push_back({box(v).buffer, {}, {}, 0});
+      begin += v.sizes[dim];
+    }
+    result_.buffers[id].name = fmt::format("buf{}", buffer_count_++);
+    AddOperation(std::move(op), id);
+    Define(Realized(id));
+  }
+
   void Cat() {
+    std::vector<Value> parts;
+    for (size_t i = 0; i < node().inputs.size(); ++i) parts.push_back(in(i));
+    Concatenate(std::move(parts), static_cast<int>(node().integer[0].hint()));
+  }
+
+  // Behind the last element of a row, numbers: a cat with a constant.
+  void Pad() {
+    const int last = sizes().size() - 1;
+    Shape rest = in(0).sizes;
+    rest[last] = sizes()[last] - in(0).sizes[last];
+    const bool is_integer = dtype() == DType::kInt64;
+    Value fill = Lazy(dtype(), rest, expressions().Constant(node().number, is_integer, dtype()));
+    Concatenate({in(0), fill}, last);
+  }
+
+  // in0 with in1 from integer[1] up to integer[2] in a dimension.
+  void SliceScatter() {
     const int dim = static_cast<int>(node().integer[0].hint());
+    const Extent begin = node().integer[1];
+    const Extent end = node().integer[2];
+    const std::vector<Extent> ranges = RangesOf(sizes());
+    std::vector<Index> at = Identity(sizes());
+    const ExpressionId position = expressions().IndexValue(at[static_cast<size_t>(dim)], DType::kInt64);
+    std::vector<ExpressionId> conditions;
+    if (!begin.is(0)) {
+      conditions.push_back(Call("ge", {position, expressions().IndexValue(Index(begin), DType::kInt64)}, DType::kBool));
+    }
+    if (!(end == sizes()[dim])) {
+      conditions.push_back(Call("lt", {position, expressions().IndexValue(Index(end), DType::kInt64)}, DType::kBool));
+    }
+    const ExpressionId old = LoadAt(in(0), at, ranges);
+    at[static_cast<size_t>(dim)] = at[static_cast<size_t>(dim)] + Index(Extent(0) - begin);
+    const ExpressionId source = LoadAt(in(1), at, ranges);
+    if (conditions.empty()) return Define(Lazy(dtype(), sizes(), source));
+    const ExpressionId mask =
+        conditions.size() == 1 ? conditions[0] : Call("and_", {conditions[0], conditions[1]}, DType::kBool);
+    Define(Lazy(dtype(), sizes(), Call("where", {mask, Masked(mask, source), old}, dtype())));
+  }
+
+  // in0[in1, in2, …]: an index that is computed from loop variables alone is one.
+  void LookUp() {
+    const std::vector<Extent> ranges = RangesOf(sizes());
+    std::vector<Index> at;
+    std::vector<ExpressionId> indirect;
+    for (size_t i = 1; i < node().inputs.size(); ++i) {
+      const ExpressionId value = LoadBroadcast(in(i), sizes());
+      if (expressions()[value].kind == ExpressionKind::kIndexValue) {
+        at.push_back(expressions()[value].indices[0]);
+        continue;
+      }
+      at.push_back(Index::Variable(kIndirectVariable + static_cast<int>(indirect.size())));
+      indirect.push_back(value);
+    }
+    Define(Lazy(dtype(), sizes(), LoadAt(in(0), std::move(at), ranges, indirect)));
+  }
+
+  // Running sums along the last dimension.
+  void CumulativeSum() {
+    const int last = sizes().size() - 1;
+    Shape kept;
+    for (int i = 0; i < last; ++i) kept.Append(sizes()[i]);
+    const ExpressionId body = Cast(LoadAt(in(0), Identity(sizes()), RangesOf(sizes())), dtype());
+    if (sizes()[last].is(1)) return Define(Lazy(dtype(), sizes(), body));
+    const BufferId b = AddBuffer(Buffer::Kind::kLoops, dtype(), sizes());
+    Operation op;
+    op.sizes = kept;
+    op.reduced = {sizes()[last]};
+    op.body = body;
+    op.reduction = ReductionKind::kScan;
+    AddOperation(std::move(op), b);
+    Define(Realized(b));
+  }
+
+  // Side by side along a dimension: each operand under a mask, shifted.
+  void PointwiseCat(std::vector<Value>& parts, int dim) {
     const std::vector<Extent> ranges = RangesOf(sizes());
     const ExpressionId position = expressions().IndexValue(Identity(sizes())[static_cast<size_t>(dim)], DType::kInt64);
     std::vector<ExpressionId> masks;
     std::vector<ExpressionId> loads;
     std::vector<ExpressionId> unused;
     Extent begin = 0;
-    const size_t count = node().inputs.size();
+    const size_t count = parts.size();
     for (size_t i = 0; i < count; ++i) {
-      const Extent end = begin + in(i).sizes[dim];
+      const Extent end = begin + parts[i].sizes[dim];
       const ExpressionId low = i == 0 ? expressions().Constant(0, true, DType::kInt64)
                                       : expressions().IndexValue(Index(begin), DType::kInt64);
       const ExpressionId high = expressions().IndexValue(Index(end), DType::kInt64);
@@ -630,7 +830,7 @@ class Lowering {
       const ExpressionId before = Call("lt", {position, high}, DType::kBool);
       unused.insert(unused.end(), {after, before});
       masks.push_back(i == 0 ? before : i == count - 1 ? after : Call("and_", {after, before}, DType::kBool));
-      loads.push_back(Masked(masks.back(), Shifted(in(i), dim, begin, ranges)));
+      loads.push_back(Masked(masks.back(), Shifted(parts[i], dim, begin, ranges)));
       begin = end;
     }
     ExpressionId result = loads.back();
@@ -934,11 +1134,70 @@ class Lowering {
     Define(Realized(b));
   }
 
+  // What attention's kernels ask of an operand's strides. Source: torch/_inductor/lowering.py (sdpa_constraint).
+  void AlignOperand(size_t i) {
+    Value& v = in(i);
+    const int dims = v.sizes.size();
+    if ((dims != 3 && dims != 4) || IsAligned(v)) return;
+    const Shape& given = graph_.nodes[node().inputs[i]].type().strides;
+    if (node().kind == OpKind::kEfficientForward && i == 3) return AlignMask(v, given);
+    if (v.form != Value::Form::kPlain && !IsMultiple(v.sizes.back()) && IsMultiple(box(v).sizes.back())) return;
+    const bool last_first = StrideOrder(given)[static_cast<size_t>(dims - 1)] == 0;
+    Shape like = last_first ? given : Contiguous(v.sizes);
+    const size_t result = node().inputs.size() % 2 == 1 ? 5 : 4;
+    if (node().kind == OpKind::kEfficientBackward && (i == 0 || i == result)) {
+      like = {v.sizes[1] * v.sizes[2] * v.sizes[3], v.sizes[3], v.sizes[1] * v.sizes[3], 1};
+    }
+    RequireStrideOrder(v, like, false);
+  }
+
+  static bool IsMultiple(Extent e) { return e.hint() % kAttentionAlignment == 0; }
+
+  bool IsAligned(const Value& v) {
+    if (!IsStorage(v)) return false;
+    const Shape strides = StridesOf(v);
+    for (int i = 0; i + 1 < strides.size(); ++i) {
+      if (!IsMultiple(strides[i])) return false;
+    }
+    return strides.back().is(1) || v.sizes.back().is(1);
+  }
+
+  // A mask stays as small as it is: stretched dimensions keep a stride of 0.
+  void AlignMask(Value& v, const Shape& given) {
+    const int dims = v.sizes.size();
+    Shape strides = v.sizes;
+    strides[dims - 1] = 1;
+    Extent stride = 1;
+    for (int i = dims - 2; i >= 0; --i) {
+      if (!strides[i + 1].is(0)) stride *= v.sizes[i + 1];
+      if (given[i].is(0) && IsMultiple(strides[i + 1])) {
+        strides[i] = 0;
+        continue;
+      }
+      if (!IsMultiple(stride)) stride = (stride + 7) / 8 * 8;
+      strides[i] = stride;
+    }
+    Shape small = v.sizes;
+    for (int i = 0; i < dims; ++i) {
+      if (strides[i].is(0) && !v.sizes[i].is(1)) small[i] = 1;
+    }
+    const Shape whole = v.sizes;
+    for (int i = 0; i < dims; ++i) {
+      if (!(small[i] == whole[i])) v = Slice(v, i, 0, 1);
+    }
+    v = Copy(v);
+    Fix(buffer(v), strides, false);
+    v = Strided(v, whole, strides, 0);
+  }
+
   void Attention() {
     Operation op;
     op.kind = Operation::Kind::kExtern;
     op.call = node().kind;
-    for (const NodeId input : node().inputs) op.operands.push_back(RealizeInput(values_[input]));
+    for (size_t i = 0; i < node().inputs.size(); ++i) {
+      AlignOperand(i);
+      op.operands.push_back(RealizeInput(in(i)));
+    }
     const BufferId tuple = AddBuffer(Buffer::Kind::kTuple, DType::kFloat32, {});
     result_.buffers[tuple].is_fixed = true;
     AddOperation(std::move(op), tuple);
@@ -955,6 +1214,7 @@ class Lowering {
       Operation pick;
       pick.kind = Operation::Kind::kPart;
       pick.call = node().kind;
+      pick.part = i;
       pick.operands = {{tuple, {}, {}, 0}};
       AddOperation(std::move(pick), part);
       parts_[current_].back() = Realized(part);
@@ -1092,6 +1352,14 @@ void Lowering::LowerNode() {
       return LookupSeed();
     case OpKind::kCat:
       return Cat();
+    case OpKind::kConstantPad:
+      return Pad();
+    case OpKind::kSliceScatter:
+      return SliceScatter();
+    case OpKind::kIndex:
+      return LookUp();
+    case OpKind::kCumsum:
+      return CumulativeSum();
     case OpKind::kIndexPutAccumulate:
       return IndexPut();
     case OpKind::kSum:

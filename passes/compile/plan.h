@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "graph/device.h"
 #include "passes/compile/order.h"
 
 namespace tidemark::compile {
@@ -13,12 +14,11 @@ namespace tidemark::compile {
 struct Line {
   enum class Kind : uint8_t {
     kAllocate,
-    kTakeOver,           // `buffer` is `from`'s memory from here on
-    kLaunch,             // of kernel `kernel`
-    kDelete,             // the name `buffer` goes; inputs, too
-    kWorkspaceAllocate,  // of a mixed kernel: for its column sums
-    kColumnSum,          // of a mixed kernel: `buffer` from the workspace, eagerly
-    kWorkspaceDelete,
+    kTakeOver,   // `buffer` is `from`'s memory from here on
+    kPlaceIn,    // `buffer` is a part of `from`
+    kLaunch,     // of kernel `kernel`
+    kColumnSum,  // `buffer` is the sum of rows of part `kernel` of the workspace `from`, computed eagerly
+    kDelete,     // the name `buffer` goes; inputs, too
   };
   Kind kind = Kind::kLaunch;
   BufferId buffer;
@@ -27,13 +27,15 @@ struct Line {
 };
 
 struct Plan {
-  std::vector<Kernel> kernels;
+  std::vector<Kernel> kernels;               // as they are launched
+  std::vector<std::vector<BufferId>> reads;  // by kernel: memory that it reads and doesn't write itself, each once
   std::vector<Line> lines;
 };
 
-// `donated`: by input, whether it may be overwritten.
-Plan PlanMemory(const Schedule& schedule, std::vector<Kernel> kernels, const MemoryEstimate& estimate,
-                const std::vector<bool>& donated);
+// `graph`: that of the schedule; workspaces are added to its buffers. `donated`: by input, whether it may be
+// overwritten.
+Plan PlanMemory(LoweredGraph& graph, const Schedule& schedule, const std::vector<Kernel>& kernels,
+                const MemoryEstimate& estimate, const std::vector<bool>& donated, const DeviceSpec& device);
 
 std::string ToText(const LoweredGraph& graph, const Plan& plan);
 

@@ -29,7 +29,8 @@ Schedule::Schedule(const LoweredGraph& lowered) : graph(lowered) {
   for (size_t i = 0; i < n; ++i) {
     const Operation& op = graph.operations[OperationId(i)];
     Unit& unit = units[OperationId(i)];
-    unit.is_extern = op.kind == Operation::Kind::kExtern || op.kind == Operation::Kind::kPart;
+    unit.is_extern = op.kind == Operation::Kind::kExtern || op.kind == Operation::Kind::kPart ||
+                     op.kind == Operation::Kind::kConcat;
     unit.ancestors = OperationSet(n);
     if (!unit.is_extern) {
       // Loops in the order of the strides that are written.
@@ -129,8 +130,11 @@ void Schedule::Refresh(OperationId id) {
     if (!op.sizes[last].is(1)) written = written + Index::Variable(last) * result.strides[1];
     AddOnce(unit.reads, {.buffer = result.mutated, .is_whole = true, .is_atomic = true});
   } else {
-    for (int d = 0; d < op.sizes.size(); ++d) {
-      if (!op.sizes[d].is(1)) written = written + Index::Variable(d) * result.strides[d];
+    written = Index(result.offset);
+    const bool is_scan = op.reduction == ReductionKind::kScan;
+    for (int d = 0; d < result.sizes.size(); ++d) {
+      const bool has_loop = is_scan || d < op.sizes.size();
+      if (has_loop && !result.sizes[d].is(1)) written = written + Index::Variable(d) * result.strides[d];
     }
   }
   Access write = access(op.result, written, false);

@@ -33,6 +33,7 @@ Result<WithoutEvaluation> SimulateWithoutEvaluation(RunConfig run) {
 // What --print-after asked for, instead of a report.
 Outcome DumpOf(const BuiltRun& built) {
   Outcome outcome;
+  outcome.output = built.stages;
   for (const PassRun& pass : built.passes) outcome.output += pass.text;
   return outcome;
 }
@@ -84,8 +85,10 @@ void AddSimulate(CLI::App& app, CommandRun* run) {
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false);
   command
-      ->add_option("--print-after", options->print_after,
-                   "print the graph as text behind this pass, and nothing else (list passes names them)")
+      ->add_option(
+          "--print-after", options->print_after,
+          "print the graph as text behind this pass or stage of the compiler, and nothing else (list passes names "
+          "them)")
       ->type_name("PASS")
       ->allow_extra_args(false);
   AddOutputOptions(*command, options->output);

@@ -1,0 +1,198 @@
+#include "passes/compile/call.h"
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "graph/base/check.h"
+
+namespace tidemark::compile {
+
+CodeNames NameCode(Tracer& tracer, const Graph& captured, const CompiledGraph& code) {
+  CodeNames names;
+  std::map<std::string_view, ScopeId> known;
+  const Graph& graph = tracer.graph();
+  for (size_t i = 0; i < graph.scopes.size(); ++i) known.try_emplace(graph.scopes[ScopeId(i)], ScopeId(i));
+  for (const std::string& scope : captured.scopes) {
+    const auto found = known.find(scope);
+    names.scopes.Add(found == known.end() ? ScopeId() : found->second);
+  }
+  for (const KernelInfo& kernel : code.kernels) {
+    names.fused.push_back(kernel.fused.ops.empty() ? FusedKernelId() : tracer.graph().fused.Add(kernel.fused));
+  }
+  return names;
+}
+
+Call::Call(Tracer& tracer, const CompiledGraph& code, const CodeNames& names, bool at_hint, std::vector<Tensor> inputs)
+    : tracer_(tracer), code_(code), g_(code.lowered), names_(names), at_hint_(at_hint) {
+  values_.resize(g_.buffers.size());
+  tuples_.resize(g_.buffers.size());
+  CHECK(inputs.size() == g_.inputs.size());
+  for (size_t i = 0; i < inputs.size(); ++i) values_[g_.inputs[i]] = std::move(inputs[i]);
+}
+
+void Call::Run() {
+  for (const Line& line : code_.plan.lines) {
+    switch (line.kind) {
+      case Line::Kind::kAllocate:
+        pending_.push_back({line.buffer, line.buffer, {}});
+        break;
+      case Line::Kind::kTakeOver: {
+        const auto own = std::ranges::find(pending_, line.from, &Result::buffer);
+        if (own != pending_.end()) {
+          own->buffer = line.buffer;
+        } else {
+          pending_.push_back({line.buffer, {}, line.from});
+        }
+        break;
+      }
+      case Line::Kind::kPlaceIn:
+        parts_.push_back({line.buffer, {}, line.from});
+        break;
+      case Line::Kind::kLaunch:
+        Launch(line.kernel);
+        pending_.clear();
+        parts_.clear();
+        break;
+      case Line::Kind::kColumnSum:
+        SumColumns(line);
+        break;
+      case Line::Kind::kDelete:
+        values_[line.buffer].Reset();
+        for (Tensor& part : tuples_[line.buffer]) part.Reset();
+        break;
+    }
+  }
+}
+
+Tensor Call::Output(size_t i, HolderKind kind, const char* node) const {
+  const BufferView& view = g_.outputs[i];
+  if (!view.buffer.valid()) return {};
+  BufferId b = view.buffer;
+  if (g_.buffers[b].kind == Buffer::Kind::kMutation) b = g_.buffers[b].mutated;
+  const Tensor& whole = values_[b];
+  if (!whole.defined()) return {};
+  return tracer_.Reinterpret(whole, whole.dtype(), {At(view.sizes), At(view.strides)}, At(view.offset), kind, node);
+}
+
+Layout Call::LayoutOf(BufferId b) const { return {At(g_.buffers[b].sizes), At(g_.buffers[b].strides)}; }
+
+ResultType Call::TypeOf(const Result& result) const {
+  ResultType type = {g_.buffers[result.buffer].dtype, LayoutOf(result.buffer), code_.roles[result.buffer]};
+  if (result.allocated.valid()) type.elements = At(g_.StorageElements(result.allocated));
+  return type;
+}
+
+Tensor Call::ViewOf(const BufferView& view) const {
+  const Tensor& whole = values_[view.buffer];
+  if (!whole.defined()) return {};  // not on the device
+  const Layout layout = {At(view.sizes), At(view.strides)};
+  return tracer_.Reinterpret(whole, whole.dtype(), layout, whole.impl()->offset + At(view.offset));
+}
+
+void Call::Launch(size_t kernel) {
+  const Kernel& k = code_.plan.kernels[kernel];
+  const ScopeId scope = code_.kernels[kernel].scope;
+  const InScope in_scope(tracer_, scope.valid() ? names_.scopes[scope] : tracer_.scope);
+  if (!k.is_extern) {
+    LaunchFused(kernel);
+    return;
+  }
+  const OperationId id = k.operations[0];
+  const Operation& op = g_.operations[id];
+  if (op.kind == Operation::Kind::kPart) {
+    TakePart(id);
+  } else if (g_.buffers[op.result].kind == Buffer::Kind::kTuple) {
+    LaunchTuple(id);
+  } else {
+    LaunchCall(id);
+  }
+}
+
+void Call::LaunchFused(size_t kernel) {
+  std::vector<const Tensor*> inputs;
+  for (const BufferId b : code_.plan.reads[kernel]) {
+    if (values_[b].defined()) inputs.push_back(&values_[b]);
+  }
+  for (const OperationId id : code_.plan.kernels[kernel].operations) {
+    const BufferId result = g_.operations[id].result;
+    if (g_.buffers[result].kind != Buffer::Kind::kMutation) continue;
+    const BufferId target = g_.buffers[result].mutated;
+    if (std::ranges::find(inputs, &values_[target]) == inputs.end()) inputs.push_back(&values_[target]);
+    pending_.push_back({target, {}, target});
+  }
+  const auto fused = static_cast<int64_t>(names_.fused[kernel].index());
+  EmitResults(OpKind::kFusedKernel, inputs, {.integer = {fused}});
+}
+
+void Call::LaunchCall(OperationId id) {
+  const Operation& op = g_.operations[id];
+  std::vector<Tensor> operands;
+  for (const BufferView& view : op.operands) operands.push_back(ViewOf(view));
+  std::vector<const Tensor*> inputs;
+  for (const Tensor& t : operands) inputs.push_back(&t);
+  EmitResults(op.call, inputs, code_.calls[id].attributes);
+}
+
+void Call::EmitResults(OpKind kind, const std::vector<const Tensor*>& inputs, const Attributes& attributes) {
+  // What writes a part changes the whole.
+  for (const Result& part : parts_) {
+    if (std::ranges::find(pending_, part.from, &Result::buffer) == pending_.end()) {
+      pending_.push_back({part.from, {}, part.from});
+    }
+  }
+  std::vector<ResultType> types;
+  std::vector<const Tensor*> onto;
+  for (const Result& result : pending_) {
+    types.push_back(TypeOf(result));
+    onto.push_back(result.from.valid() ? &values_[result.from] : nullptr);
+  }
+  std::vector<Tensor> results(types.size());
+  tracer_.EmitOnto(kind, inputs, types, onto, results, attributes);
+  for (size_t i = 0; i < results.size(); ++i) {
+    if (pending_[i].from.valid() && !(pending_[i].from == pending_[i].buffer)) values_[pending_[i].from].Reset();
+    values_[pending_[i].buffer] = std::move(results[i]);
+  }
+  for (const Result& part : parts_) {
+    const Buffer& buffer = g_.buffers[part.buffer];
+    values_[part.buffer] =
+        tracer_.Reinterpret(values_[part.from], buffer.dtype, LayoutOf(part.buffer), At(buffer.offset));
+  }
+}
+
+void Call::LaunchTuple(OperationId id) {
+  const Operation& op = g_.operations[id];
+  const CallInfo& info = code_.calls[id];
+  std::vector<Tensor> operands;
+  for (const BufferView& view : op.operands) operands.push_back(ViewOf(view));
+  std::vector<const Tensor*> inputs;
+  for (const size_t i : info.operands) inputs.push_back(&operands[i]);
+  std::vector<ResultType> types;
+  for (const TensorType& t : info.results) types.push_back({t.dtype, {At(t.sizes), At(t.strides)}});
+  std::vector<Tensor>& results = tuples_[op.result];
+  results.resize(types.size());
+  tracer_.Emit(op.call, inputs, types, results, info.attributes);
+}
+
+// workspace[part].sum(dim=0), in the format of the buffer.
+void Call::SumColumns(const Line& line) {
+  const Buffer& workspace = g_.buffers[line.from];
+  const Buffer& buffer = g_.buffers[line.buffer];
+  const Dims sizes = {At(workspace.sizes[1]), At(workspace.sizes[2])};
+  const auto part = static_cast<int64_t>(line.kernel);
+  const Tensor partial = tracer_.Reinterpret(values_[line.from], DType::kFloat32, {sizes, ContiguousStrides(sizes)},
+                                             part * sizes[0] * sizes[1]);
+  Tensor sum = tracer_.Emit(OpKind::kSum, {&partial}, Contiguous(DType::kFloat32, {sizes[1]}));
+  if (buffer.dtype != DType::kFloat32)
+    sum = tracer_.Emit(OpKind::kToCopy, {&sum}, Contiguous(buffer.dtype, {sizes[1]}));
+  values_[line.buffer] = tracer_.Reinterpret(sum, buffer.dtype, LayoutOf(line.buffer));
+}
+
+void Call::TakePart(OperationId id) {
+  const Operation& op = g_.operations[id];
+  const BufferId tuple = op.operands[0].buffer;
+  const int part = code_.calls[g_.buffers[tuple].operation].parts[op.part];
+  if (part >= 0) values_[op.result] = tuples_[tuple][static_cast<size_t>(part)];
+}
+
+}  // namespace tidemark::compile

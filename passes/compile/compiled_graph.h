@@ -1,0 +1,67 @@
+// A compiled graph: code to run, and what to call it.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "graph/base/result.h"
+#include "graph/device.h"
+#include "graph/graph.h"
+#include "graph/run_config.h"
+#include "passes/compile/capture.h"
+#include "passes/compile/plan.h"
+
+namespace tidemark::compile {
+
+// What is known of a kernel beside its operations.
+struct KernelInfo {
+  FusedKernel fused;  // a library call: nothing
+  ScopeId scope;      // of the captured graph: module of the first op that belongs to one
+};
+
+// A library call as the op of a graph.
+struct CallInfo {
+  Attributes attributes;
+  // Of attention only.
+  std::vector<size_t> operands;     // by input of the op: which of the core operator's
+  std::vector<TensorType> results;  // of the op
+  std::vector<int> parts;           // by result of the core operator: which of `results`; -1: it isn't on the device
+};
+
+struct CompiledGraph {
+  LoweredGraph lowered;
+  Plan plan;
+  std::vector<KernelInfo> kernels;      // by kernel
+  Column<OperationId, CallInfo> calls;  // of library calls
+  Column<BufferId, Role> roles;
+};
+
+// Forward and backward of a step, or, with an empty backward, inference.
+struct CompiledStep {
+  Graph captured;                    // for its scopes
+  std::vector<InputSource> sources;  // of forward's inputs
+  size_t outputs = 0;                // of forward; what follows is saved
+  CompiledGraph forward;
+  CompiledGraph backward;  // inputs: what is saved, then tangents; outputs: a gradient for each of forward's inputs
+  bool is_training = false;
+  // Bytes of the constants that folding computes on the device, one after another.
+  std::vector<int64_t> folded_constants;
+};
+
+struct CompileRequest {
+  Dims tokens;      // sizes of a batch for which the code is compiled
+  Dims tokens_now;  // of the batch that it will be run with; not the same: the last dimension is symbolic
+  bool training = true;
+};
+
+// Intermediate states as text, in order: "joint", "cut", "saved", "forward", "backward", "inference", and of each graph
+// "…-buffers", "…-kernels", "…-lines".
+using Observer = std::function<void(std::string_view stage, const std::string& text)>;
+std::vector<std::string_view> Stages();
+
+// Errors: an operator that can't be compiled here.
+Result<CompiledStep> CompileStep(const RunConfig& run, const CompileRequest& request, const Observer& observer = {});
+
+}  // namespace tidemark::compile

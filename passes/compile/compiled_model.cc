@@ -1,0 +1,203 @@
+#include "passes/compile/compiled_model.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "graph/autograd.h"
+#include "graph/functional.h"
+
+namespace tidemark::compile {
+
+struct CompiledModel::Code {
+  Dims tokens;      // for which it was compiled
+  Dims tokens_now;  // with which it is run, unless those are `tokens`
+  bool is_training = false;
+  bool is_symbolic = false;
+  CompiledStep step;
+  CodeNames forward_names;
+  CodeNames backward_names;
+};
+
+namespace {
+
+using Code = CompiledModel::Code;
+
+constexpr const char* kNodeName = "CompiledFunctionBackward";
+
+// What the node of a compiled forward holds.
+struct Saved {
+  std::shared_ptr<Code> code;
+  bool at_hint = false;
+  std::vector<Tensor> tensors;
+  std::vector<ResultType> outputs;  // of forward
+};
+
+void CompiledGradient(Node& node, Gradients& in, Gradients& out) {
+  auto& saved = *static_cast<Saved*>(node.extension.get());
+  Tracer& tracer = *node.tracer;
+  const std::shared_ptr<Code> code = saved.code;
+  // What the engine has no gradient for is zero.
+  std::vector<Tensor> inputs = std::exchange(saved.tensors, {});
+  for (size_t i = 0; i < saved.outputs.size(); ++i) {
+    if (!in[i].defined()) in[i] = tracer.Emit(OpKind::kFull, {}, saved.outputs[i]);
+    inputs.push_back(std::move(in[i]));
+  }
+  Call call(tracer, code->step.backward, code->backward_names, saved.at_hint, std::move(inputs));
+  call.Run();
+  for (uint32_t i = 0; i < node.edge_count; ++i) {
+    if (node.Wants(i)) out[i] = call.Output(i);
+  }
+}
+constexpr NodeType kCompiledFunctionBackward = {kNodeName, &CompiledGradient};
+
+// Another length: what symbolic code is told apart by.
+Dims OtherLength(Dims tokens) {
+  constexpr int64_t kPrime = 24593;
+  tokens[1] = tokens[1] * 2 + kPrime;
+  return tokens;
+}
+
+void TouchScalar(Tracer& tracer, int64_t bytes) {
+  const Tensor t = Full(tracer,
+                        bytes == 8   ? DType::kInt64
+                        : bytes == 4 ? DType::kFloat32
+                        : bytes == 2 ? DType::kFloat16
+                                     : DType::kBool,
+                        {}, 0, Role::kScalar);
+}
+
+// At the first compilation of a process Inductor traces patterns of attention, with numbers that live until all are
+// there. Source: PyTorch 2.14, torch/_inductor/fx_passes/fuse_attention.py (_get_sfdp_patterns).
+void TracePatterns(Tracer& tracer) {
+  for (const auto& [dtype, count] : {std::pair(DType::kFloat32, 12), std::pair(DType::kFloat16, 14)}) {
+    std::vector<Tensor> kept;
+    for (int i = 0; i < count; ++i) {
+      const Tensor number = Full(tracer, dtype, {}, 0, Role::kScalar);
+      kept.push_back(tracer.Emit(OpKind::kClone, {&number}, Contiguous(dtype, {}, Role::kScalar)));
+    }
+    for (Tensor& t : kept) t.Reset();
+  }
+}
+
+}  // namespace
+
+CompiledModel::CompiledModel(const RunConfig& run, Model& model, Observer observer)
+    : run_(run),
+      model_(model),
+      tracer_(model.tracer()),
+      observer_(std::move(observer)),
+      parameters_(model.Parameters()),
+      buffers_(model.Buffers()) {}
+
+ModelOutput CompiledModel::operator()(const Tensor& tokens, const Tensor& targets) {
+  const std::shared_ptr<Code> code = CodeFor(tokens.sizes());
+  if (code == nullptr) return model_(tokens, targets);
+  const InScope in_scope(tracer_, model_.scope());
+  return RunCode(code, tokens, targets);
+}
+
+// Which sizes code is compiled for: torch/_dynamo's automatic dynamic shapes. The first compilation takes sizes as
+// they are; a later one that meets another length than the first leaves it open, and so do all that follow.
+std::shared_ptr<Code> CompiledModel::CodeFor(const Dims& tokens) {
+  const bool training = tracer_.grad_enabled;
+  Dims compiled_for = tokens;
+  for (auto code = codes_.rbegin(); code != codes_.rend(); ++code) {
+    const Code& c = **code;
+    if (c.is_training != training) continue;
+    const bool fits = c.tokens == tokens || (c.is_symbolic && c.tokens_now == tokens);
+    if (fits) return *code;
+    if (!c.is_symbolic) continue;
+    compiled_for = c.tokens;
+    break;
+  }
+  const bool known = !(compiled_for == tokens);
+  if (!codes_.empty() && !(codes_[0]->tokens == tokens)) is_symbolic_ = true;
+  std::shared_ptr<Code> code = Compile(compiled_for, known ? tokens : is_symbolic_ ? OtherLength(tokens) : tokens);
+  if (code == nullptr) return nullptr;
+  if (!known) CompileTimeEvents(code->step);
+  codes_.push_back(code);
+  return code;
+}
+
+std::shared_ptr<Code> CompiledModel::Compile(const Dims& tokens, const Dims& now) {
+  auto code = std::make_shared<Code>();
+  code->tokens = tokens;
+  code->tokens_now = now;
+  code->is_training = tracer_.grad_enabled;
+  code->is_symbolic = !(tokens == now);
+  const CompileRequest request = {.tokens = tokens, .tokens_now = now, .training = code->is_training};
+  Result<CompiledStep> step = CompileStep(run_, request, observer_);
+  if (!step.ok()) {
+    tracer_.Refuse(step.error().message);
+    return nullptr;
+  }
+  code->step = std::move(*step);
+  code->forward_names = NameCode(tracer_, code->step.captured, code->step.forward);
+  if (code->is_training) code->backward_names = NameCode(tracer_, code->step.captured, code->step.backward);
+  return code;
+}
+
+void CompiledModel::CompileTimeEvents(const CompiledStep& step) {
+  if (codes_.empty()) TracePatterns(tracer_);
+  for (const int64_t bytes : step.folded_constants) TouchScalar(tracer_, bytes);
+}
+
+std::vector<Tensor> CompiledModel::Arguments(const Code& code, const Tensor& tokens, const Tensor& targets) const {
+  std::vector<Tensor> arguments;
+  for (const InputSource& source : code.step.sources) {
+    switch (source.kind) {
+      case InputSource::Kind::kTokens:
+        arguments.push_back(tokens);
+        break;
+      case InputSource::Kind::kTargets:
+        arguments.push_back(targets);
+        break;
+      case InputSource::Kind::kParameter:
+        arguments.push_back(parameters_[source.index]->tensor);
+        break;
+      case InputSource::Kind::kBuffer:
+        arguments.push_back(buffers_[source.index]->tensor);
+        break;
+    }
+  }
+  return arguments;
+}
+
+ModelOutput CompiledModel::RunCode(const std::shared_ptr<Code>& code, const Tensor& tokens, const Tensor& targets) {
+  const CompiledStep& step = code->step;
+  const bool at_hint = tokens.sizes() == code->tokens;
+  const std::vector<Tensor> arguments = Arguments(*code, tokens, targets);
+  NodeRef node;
+  if (step.is_training) {
+    std::vector<const Tensor*> inputs;
+    for (const Tensor& t : arguments) inputs.push_back(&t);
+    node = MakeNode(tracer_, kCompiledFunctionBackward, inputs);
+  }
+  ModelOutput output;
+  {
+    Call call(tracer_, step.forward, code->forward_names, at_hint, arguments);
+    call.Run();
+    output.logits = call.Output(0);
+    output.loss = call.Output(1);
+    if (!node) return output;
+    auto saved = std::make_shared<Saved>();
+    saved->code = code;
+    saved->at_hint = at_hint;
+    for (size_t i = step.outputs; i < step.forward.lowered.outputs.size(); ++i) {
+      saved->tensors.push_back(call.Output(i, HolderKind::kSaved, kNodeName));
+    }
+    for (const Tensor* t : {&output.logits, &output.loss}) saved->outputs.push_back({t->dtype(), t->layout()});
+    node->extension = std::move(saved);
+  }
+  node->SetHistory(output.logits, 0);
+  node->SetHistory(output.loss, 1);
+  return output;
+}
+
+MakeModelRunner CompiledModels(Observer observer) {
+  return [observer](const RunConfig& run, Model& model) -> std::unique_ptr<ModelRunner> {
+    return std::make_unique<CompiledModel>(run, model, observer);
+  };
+}
+
+}  // namespace tidemark::compile

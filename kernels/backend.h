@@ -68,8 +68,9 @@ class Backend {
   virtual std::string_view name() const = 0;
 
   // --- Memory. Segments are numbered as the allocator's (Placement::segment).
-  // `bytes` at `most` at the most later on; mapping a mapped segment changes its size (expandable segments).
-  virtual Result<MapOutcome> Map(int64_t segment, Bytes bytes, Bytes most) = 0;
+  // `bytes` at `most` at the most later on; mapping a mapped segment changes its size (expandable segments). What lies
+  // elsewhere than on the device (in the host's pinned memory, or in a kernel's registers) isn't measured.
+  virtual Result<MapOutcome> Map(int64_t segment, Bytes bytes, Bytes most, Location location) = 0;
   virtual Status Unmap(int64_t segment) = 0;
   // REQUIRES: mapped.
   virtual std::byte* Address(int64_t segment, Bytes offset) const = 0;

@@ -31,7 +31,8 @@ Result<CudaDevice> OpenCudaDevice() {
   const std::string path = ModulePath();
   if (path.empty()) {
     return Unavailable(
-        "this tidemark was built without CUDA; configure it again where nvcc is found, and cuBLAS with it or with pip's "
+        "this tidemark was built without CUDA; configure it again where nvcc is found, and cuBLAS with it or with "
+        "pip's "
         "nvidia-cublas");
   }
   void* module = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);

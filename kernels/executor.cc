@@ -174,7 +174,7 @@ class Executor {
   Status Map(const SegmentChange& change, uint32_t event) {
     const auto index = static_cast<size_t>(change.segment);
     const Bytes most = placed_.largest[index];
-    ASSIGN_OR_RETURN(const MapOutcome outcome, backend_.Map(change.segment, change.bytes, most));
+    ASSIGN_OR_RETURN(const MapOutcome outcome, backend_.Map(change.segment, change.bytes, most, Location::kDevice));
     if (outcome == MapOutcome::kOutOfMemory) {
       const AllocationId allocation = lowered_.tape.events[event].allocation;
       result_.out_of_memory = {lowered_.origins[allocation].op, event, change.bytes, false};
@@ -193,7 +193,8 @@ class Executor {
     }
     CHECK(failure != nullptr);
     const auto segment = static_cast<int64_t>(placed_.largest.size());
-    ASSIGN_OR_RETURN(const MapOutcome outcome, backend_.Map(segment, failure->segment_bytes, failure->segment_bytes));
+    ASSIGN_OR_RETURN(const MapOutcome outcome,
+                     backend_.Map(segment, failure->segment_bytes, failure->segment_bytes, Location::kDevice));
     if (outcome == MapOutcome::kMapped) RETURN_IF_ERROR(backend_.Unmap(segment));
     const OpId op = lowered_.origins[lowered_.tape.events[index].allocation].op;
     if (outcome == MapOutcome::kOutOfMemory) result_.out_of_memory = {op, index, failure->segment_bytes, true};
@@ -213,7 +214,7 @@ class Executor {
       const StorageId storage = graph_.tensors[result].storage;
       const Storage& s = graph_.storages[storage];
       if (s.producer != id || s.location == Location::kDevice || s.bytes == Bytes()) continue;
-      ASSIGN_OR_RETURN(const MapOutcome outcome, backend_.Map(SegmentOf(storage), s.bytes, s.bytes));
+      ASSIGN_OR_RETURN(const MapOutcome outcome, backend_.Map(SegmentOf(storage), s.bytes, s.bytes, s.location));
       if (outcome == MapOutcome::kOutOfMemory) {
         return Error{ErrorCode::kUnavailable, "there is no memory for what lies outside of the device's"};
       }

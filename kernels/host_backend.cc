@@ -49,7 +49,7 @@ class HostBackend : public Backend {
 
   std::string_view name() const override { return "host"; }
 
-  Result<MapOutcome> Map(int64_t ordinal, Bytes bytes, Bytes most) override {
+  Result<MapOutcome> Map(int64_t ordinal, Bytes bytes, Bytes most, Location /*location*/) override {
     const auto known = segments_.find(ordinal);
     const Bytes held = known == segments_.end() ? Bytes() : known->second.bytes;
     if (charged_ - Charge(held) + Charge(bytes) > options_.capacity) return MapOutcome::kOutOfMemory;

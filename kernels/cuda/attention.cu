@@ -1,6 +1,6 @@
-// Attention that never keeps the scores: tiles of keys go by while a block of queries holds a running softmax (forward),
-// or the other way round (gradients of keys and values). Probabilities are made again in backward from the log of the
-// sums. softmax(scale * q k^T + mask) v.
+// Attention that never keeps the scores: tiles of keys go by while a block of queries holds a running softmax
+// (forward), or the other way round (gradients of keys and values). Probabilities are made again in backward from the
+// log of the sums. softmax(scale * q k^T + mask) v.
 #include <cmath>
 
 #include "kernels/cuda/map.h"
@@ -81,8 +81,8 @@ __device__ inline float Kept(const Problem& p, int64_t b, int64_t h, int64_t i, 
 }
 
 // Copies `count` rows of a head from `begin` on into shared memory; zeros behind the end.
-__device__ inline void LoadTile(const Heads& t, int64_t b, int64_t h, int64_t begin, int count, int64_t end, int64_t dim,
-                                float* to) {
+__device__ inline void LoadTile(const Heads& t, int64_t b, int64_t h, int64_t begin, int count, int64_t end,
+                                int64_t dim, float* to) {
   for (int64_t at = ThreadInBlock(); at < count * dim; at += ThreadsInBlock()) {
     const int64_t row = begin + at / dim;
     to[at] = row < end ? t.Load(b, h, row, at % dim) : 0;
@@ -129,7 +129,8 @@ __global__ void ForwardKernel(Problem p, Heads out, Heads sums) {
     LoadTile(p.k, b, kv, key, p.columns, p.keys, p.dim, k);
     LoadTile(p.v, b, kv, key, p.columns, p.keys, p.value_dim, v);
     Barrier();
-    for (int at = static_cast<int>(ThreadInBlock()); at < p.rows * p.columns; at += static_cast<int>(ThreadsInBlock())) {
+    for (int at = static_cast<int>(ThreadInBlock()); at < p.rows * p.columns;
+         at += static_cast<int>(ThreadsInBlock())) {
       const int row = at / p.columns;
       const int column = at % p.columns;
       scores[at] = Score(p, b, h, first + row, key + column, q + row * p.dim, k + column * p.dim);
@@ -228,7 +229,8 @@ __global__ void KeyGradientKernel(Problem p, Gradients g) {
       LoadTile(p.q, b, h, query, p.rows, p.queries, p.dim, q);
       LoadTile(g.result_gradient, b, h, query, p.rows, p.queries, p.value_dim, dy);
       Barrier();
-      for (int at = static_cast<int>(ThreadInBlock()); at < p.rows * p.columns; at += static_cast<int>(ThreadsInBlock())) {
+      for (int at = static_cast<int>(ThreadInBlock()); at < p.rows * p.columns;
+           at += static_cast<int>(ThreadsInBlock())) {
         const int row = at / p.columns;
         const int column = at % p.columns;
         const Pair pair = PairOf(p, g, b, h, query + row, first + column, q + row * p.dim, k + column * p.dim,
@@ -280,7 +282,8 @@ __global__ void QueryGradientKernel(Problem p, Gradients g) {
     LoadTile(p.k, b, kv, key, p.columns, p.keys, p.dim, k);
     LoadTile(p.v, b, kv, key, p.columns, p.keys, p.value_dim, v);
     Barrier();
-    for (int at = static_cast<int>(ThreadInBlock()); at < p.rows * p.columns; at += static_cast<int>(ThreadsInBlock())) {
+    for (int at = static_cast<int>(ThreadInBlock()); at < p.rows * p.columns;
+         at += static_cast<int>(ThreadsInBlock())) {
       const int row = at / p.columns;
       const int column = at % p.columns;
       gradients[at] = PairOf(p, g, b, h, first + row, key + column, q + row * p.dim, k + column * p.dim,
@@ -351,10 +354,11 @@ Status Backward(const KernelCall& c, const Context& x) {
                          .shared_floats = static_cast<size_t>(2 * p.columns * tile + p.rows * (tile + 2 * p.columns)),
                          .barriers = true};
   Launch(x, of_keys, &KeyGradientKernel, p, g);
-  const Shape of_queries = {.grid = {Tiles(p.queries, p.rows), p.batch * p.heads},
-                            .threads = kThreads,
-                            .shared_floats = static_cast<size_t>(p.rows * (tile + p.dim + p.columns) + p.columns * tile),
-                            .barriers = true};
+  const Shape of_queries = {
+      .grid = {Tiles(p.queries, p.rows), p.batch * p.heads},
+      .threads = kThreads,
+      .shared_floats = static_cast<size_t>(p.rows * (tile + p.dim + p.columns) + p.columns * tile),
+      .barriers = true};
   Launch(x, of_queries, &QueryGradientKernel, p, g);
   return {};
 }

@@ -57,7 +57,7 @@ class CudaBackend : public Backend {
   CudaBackend& operator=(const CudaBackend&) = delete;
   ~CudaBackend() override {
     cudaDeviceSynchronize();
-    for (const auto& [ordinal, segment] : segments_) cudaFree(segment.start);
+    for (const auto& [ordinal, segment] : segments_) static_cast<void>(Release(segment));
     for (cublasHandle_t handle : handles_) {
       if (handle != nullptr) cublasDestroy(handle);
     }
@@ -87,18 +87,21 @@ class CudaBackend : public Backend {
 
   std::string_view name() const override { return "cuda"; }
 
-  Result<MapOutcome> Map(int64_t ordinal, Bytes bytes, Bytes most) override {
+  Result<MapOutcome> Map(int64_t ordinal, Bytes bytes, Bytes most, Location location) override {
     if (most != bytes || segments_.contains(ordinal)) {
       return InvalidInput("expandable segments can't be executed on a device; --set allocator.conf=\"\"");
     }
     void* start = nullptr;
-    const cudaError_t error = cudaMalloc(&start, static_cast<size_t>(bytes.count()));
+    const auto size = static_cast<size_t>(bytes.count());
+    const cudaError_t error =
+        location == Location::kHost ? cudaHostAlloc(&start, size, cudaHostAllocMapped) : cudaMalloc(&start, size);
     if (error == cudaErrorMemoryAllocation) {
       cudaGetLastError();
       return MapOutcome::kOutOfMemory;
     }
-    if (error != cudaSuccess) return Failed("cudaMalloc", error);
-    segments_[ordinal] = {static_cast<std::byte*>(start), bytes};
+    if (error != cudaSuccess) return Failed(location == Location::kHost ? "cudaHostAlloc" : "cudaMalloc", error);
+    segments_[ordinal] = {static_cast<std::byte*>(start), bytes, location};
+    if (location != Location::kDevice) return MapOutcome::kMapped;
     reserved_ += bytes;
     measured_.reserved = std::max(measured_.reserved, reserved_);
     RETURN_IF_ERROR(LookAtDevice());
@@ -107,8 +110,8 @@ class CudaBackend : public Backend {
 
   Status Unmap(int64_t ordinal) override {
     const auto segment = segments_.find(ordinal);
-    RETURN_IF_ERROR(Check("cudaFree", cudaFree(segment->second.start)));
-    reserved_ -= segment->second.bytes;
+    RETURN_IF_ERROR(Release(segment->second));
+    if (segment->second.location == Location::kDevice) reserved_ -= segment->second.bytes;
     segments_.erase(segment);
     return {};
   }
@@ -120,7 +123,8 @@ class CudaBackend : public Backend {
     return Check("cudaMemset", cudaMemsetAsync(to, value, static_cast<size_t>(bytes.count()), stream()));
   }
   Status Write(std::byte* to, std::span<const std::byte> from) override {
-    RETURN_IF_ERROR(Check("cudaMemcpy", cudaMemcpyAsync(to, from.data(), from.size(), cudaMemcpyHostToDevice, stream())));
+    RETURN_IF_ERROR(
+        Check("cudaMemcpy", cudaMemcpyAsync(to, from.data(), from.size(), cudaMemcpyHostToDevice, stream())));
     return Synchronize();
   }
   Status Read(std::span<std::byte> to, const std::byte* from) override {
@@ -162,7 +166,13 @@ class CudaBackend : public Backend {
   struct Segment {
     std::byte* start = nullptr;
     Bytes bytes;
+    Location location = Location::kDevice;
   };
+
+  static Status Release(const Segment& segment) {
+    if (segment.location == Location::kHost) return Check("cudaFreeHost", cudaFreeHost(segment.start));
+    return Check("cudaFree", cudaFree(segment.start));
+  }
 
   static const KernelEntry& Entry(OpKind kind) {
     static const std::array<KernelEntry, kKinds> kTable = TableOfKernels();
@@ -221,11 +231,12 @@ class CudaBackend : public Backend {
     const float one = 1;
     const float beta = has_bias ? 1 : 0;
     return Check("cublasGemmStridedBatchedEx",
-                 cublasGemmStridedBatchedEx(
-                     handle, b->transposed ? CUBLAS_OP_N : CUBLAS_OP_T, a->transposed ? CUBLAS_OP_N : CUBLAS_OP_T,
-                     columns, rows, inner, &one, b->data, type, static_cast<int>(b->leading), b->batch_stride, a->data,
-                     type, static_cast<int>(a->leading), a->batch_stride, &beta, out.data, type,
-                     static_cast<int>(to->leading), to->batch_stride, batches, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
+                 cublasGemmStridedBatchedEx(handle, b->transposed ? CUBLAS_OP_N : CUBLAS_OP_T,
+                                            a->transposed ? CUBLAS_OP_N : CUBLAS_OP_T, columns, rows, inner, &one,
+                                            b->data, type, static_cast<int>(b->leading), b->batch_stride, a->data, type,
+                                            static_cast<int>(a->leading), a->batch_stride, &beta, out.data, type,
+                                            static_cast<int>(to->leading), to->batch_stride, batches,
+                                            CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
   }
 
   Context context_;
@@ -239,7 +250,9 @@ class CudaBackend : public Backend {
   bool phantom_ = false;
 };
 
-std::string VersionText(int version) { return std::to_string(version / 1000) + "." + std::to_string(version / 10 % 100); }
+std::string VersionText(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version / 10 % 100);
+}
 
 // The phantom's driver says what it is.
 bool IsPhantom() { return dlsym(RTLD_DEFAULT, "phantom_counters") != nullptr; }

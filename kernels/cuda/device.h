@@ -1,6 +1,6 @@
 // What the kernels of this folder share: tensors as device code sees them, numbers in every format, launches. The files
-// are compiled by nvcc, and for tests by the host's compiler (emulation.h), so they use threads, blocks, shared memory and
-// barriers, and nothing beyond. Every kernel gives the same bits in every run: no atomics.
+// are compiled by nvcc, and for tests by the host's compiler (emulation.h), so they use threads, blocks, shared memory
+// and barriers, and nothing beyond. Every kernel gives the same bits in every run: no atomics.
 #pragma once
 
 #include <algorithm>
@@ -74,9 +74,7 @@ inline Shape Over(int64_t n) {
   constexpr int64_t kMostBlocks = 4096;
   return {.grid = {std::min((n + 255) / 256, kMostBlocks)}};
 }
-__device__ inline int64_t FirstElement() {
-  return static_cast<int64_t>(BlockX()) * ThreadsInBlock() + ThreadInBlock();
-}
+__device__ inline int64_t FirstElement() { return static_cast<int64_t>(BlockX()) * ThreadsInBlock() + ThreadInBlock(); }
 __device__ inline int64_t ElementStride() { return static_cast<int64_t>(BlocksX()) * ThreadsInBlock(); }
 
 // --- Numbers

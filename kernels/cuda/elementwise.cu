@@ -7,12 +7,12 @@
 namespace tidemark::cuda {
 namespace {
 
-#define UNARY(Name, result)                \
-  struct Name {                            \
-    template <typename T>                  \
-    __device__ T operator()(T a) const {   \
-      return static_cast<T>(result);       \
-    }                                      \
+#define UNARY(Name, result)              \
+  struct Name {                          \
+    template <typename T>                \
+    __device__ T operator()(T a) const { \
+      return static_cast<T>(result);     \
+    }                                    \
   };
 #define BINARY(Name, result)                  \
   struct Name {                               \

@@ -1,5 +1,5 @@
-// Kernels of a CUDA device. Each file of this folder has a list of them, as those of kernels/host have; a launch doesn't
-// wait for its end.
+// Kernels of a CUDA device. Each file of this folder has a list of them, as those of kernels/host have; a launch
+// doesn't wait for its end.
 #pragma once
 
 #include <span>

@@ -39,7 +39,8 @@ __global__ void NllLossBackwardKernel(View gradient, View targets, View count, V
 Status NllLoss(const KernelCall& c, const Context& x) {
   constexpr unsigned kThreads = 1024;
   Launch(x, {.threads = kThreads, .shared_floats = kThreads, .barriers = true}, &NllLossKernel, ViewOf(c.in[0]),
-         ViewOf(c.in[1]), ViewOf(c.out[0]), ViewOf(c.out[1]), c.in[0].sizes.back(), c.attributes.integer[0], x.bad_index);
+         ViewOf(c.in[1]), ViewOf(c.out[0]), ViewOf(c.out[1]), c.in[0].sizes.back(), c.attributes.integer[0],
+         x.bad_index);
   return {};
 }
 

@@ -16,7 +16,8 @@ __global__ void MapKernel(Inputs<kInputs> in, View out, F f) {
     if constexpr (kInputs == 1) out.Store<T>(i, f(in.view[0].template Load<T>(i)));
     if constexpr (kInputs == 2) out.Store<T>(i, f(in.view[0].template Load<T>(i), in.view[1].template Load<T>(i)));
     if constexpr (kInputs == 3) {
-      out.Store<T>(i, f(in.view[0].template Load<T>(i), in.view[1].template Load<T>(i), in.view[2].template Load<T>(i)));
+      out.Store<T>(i,
+                   f(in.view[0].template Load<T>(i), in.view[1].template Load<T>(i), in.view[2].template Load<T>(i)));
     }
   }
 }

@@ -21,6 +21,9 @@ TensorSpan Part(TensorSpan t, int dim, int64_t begin, int64_t size, int64_t step
   return t;
 }
 
+// To the host's pinned memory and back: kernels reach it by its address.
+Status Transfer(const KernelCall& c, const Context& x) { return Copy(c.in[0], c.out[0], x); }
+
 Status Arange(const KernelCall& c, const Context& x) { return Generate(c.out[0], Rising{c.attributes.number}, x); }
 Status Full(const KernelCall& c, const Context& x) { return Generate(c.out[0], Constant{c.attributes.number}, x); }
 Status OnesLike(const KernelCall& c, const Context& x) { return Generate(c.out[0], Constant{1}, x); }
@@ -176,6 +179,8 @@ __global__ void CountNaNsKernel(View t, int64_t* count) {
 }
 
 constexpr KernelEntry kEntries[] = {
+    {OpKind::kOffload, &Transfer},
+    {OpKind::kFetch, &Transfer},
     {OpKind::kArange, &Arange},
     {OpKind::kFull, &Full},
     {OpKind::kOnesLike, &OnesLike},
@@ -200,7 +205,8 @@ Status FillRows(const TensorSpan& vector, const TensorSpan& out, const Context& 
 
 void CountNaNs(const TensorSpan& t, int64_t* count, const Context& context) {
   constexpr unsigned kThreads = 1024;
-  Launch(context, {.threads = kThreads, .shared_floats = kThreads, .barriers = true}, &CountNaNsKernel, ViewOf(t), count);
+  Launch(context, {.threads = kThreads, .shared_floats = kThreads, .barriers = true}, &CountNaNsKernel, ViewOf(t),
+         count);
 }
 
 }  // namespace tidemark::cuda

@@ -78,8 +78,9 @@ Shape ForBlocks(int64_t n) {
 Status LayerNorm(const KernelCall& c, const Context& x) {
   const View in = ViewOf(c.in[0]);
   const int64_t width = c.in[0].sizes.back();
-  Launch(x, ForBlocks(in.size / width), &LayerNormKernel, in, ViewOf(c.in[1]), c.in.size() > 2 ? ViewOf(c.in[2]) : View{},
-         ViewOf(c.out[0]), ViewOf(c.out[1]), ViewOf(c.out[2]), width, c.attributes.number);
+  Launch(x, ForBlocks(in.size / width), &LayerNormKernel, in, ViewOf(c.in[1]),
+         c.in.size() > 2 ? ViewOf(c.in[2]) : View{}, ViewOf(c.out[0]), ViewOf(c.out[1]), ViewOf(c.out[2]), width,
+         c.attributes.number);
   return {};
 }
 

@@ -44,7 +44,8 @@ Bytes Nvml::ProcessMemory() const {
   auto count = static_cast<unsigned>(processes.size());
   if (list(device_, &count, processes.data()) != 0) return {};
   for (unsigned i = 0; i < count; ++i) {
-    if (processes[i].pid == static_cast<unsigned>(getpid())) return Bytes(static_cast<int64_t>(processes[i].used_memory));
+    if (processes[i].pid == static_cast<unsigned>(getpid()))
+      return Bytes(static_cast<int64_t>(processes[i].used_memory));
   }
   return {};
 }

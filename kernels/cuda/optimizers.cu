@@ -96,8 +96,8 @@ struct UpdateOf {
 };
 UpdateOf UpdateFor(const Attributes& a, double divisor) {
   const auto step = static_cast<double>(a.integer[0]);
-  return {static_cast<float>(1 - kLearningRate * a.number), static_cast<float>(kLearningRate / (1 - std::pow(kBeta1, step))),
-          static_cast<float>(divisor)};
+  return {static_cast<float>(1 - kLearningRate * a.number),
+          static_cast<float>(kLearningRate / (1 - std::pow(kBeta1, step))), static_cast<float>(divisor)};
 }
 Status ForeachAdam(const KernelCall& c, const Context& x) {
   const size_t n = c.in.size() / 3;
@@ -131,9 +131,9 @@ Status SgdStep(const KernelCall& c, const Context& x) {
   const size_t n = (c.in.size() - static_cast<size_t>(c.attributes.integer[1])) / lists;
   for (size_t i = 0; i < n; ++i) {
     const View p = ViewOf(List(c.in, 0, n)[i]);
-    Launch(x, Over(p.size), &SgdKernel, p, ViewOf(List(c.in, 1, n)[i]), lists == 3 ? ViewOf(List(c.in, 2, n)[i]) : View{},
-           ScalerOf(c), static_cast<float>(c.attributes.number), static_cast<float>(c.attributes.second),
-           c.attributes.integer[0] != 0);
+    Launch(x, Over(p.size), &SgdKernel, p, ViewOf(List(c.in, 1, n)[i]),
+           lists == 3 ? ViewOf(List(c.in, 2, n)[i]) : View{}, ScalerOf(c), static_cast<float>(c.attributes.number),
+           static_cast<float>(c.attributes.second), c.attributes.integer[0] != 0);
   }
   return {};
 }
@@ -299,7 +299,8 @@ __global__ void AdafactorKernel(View p, View update, double kept, double rate) {
 }
 Status AdafactorUpdate(const KernelCall& c, const Context& x) {
   const double rate = std::min(kLearningRate, 1 / std::sqrt(static_cast<double>(c.attributes.integer[0])));
-  Launch(x, kOneBlock, &AdafactorKernel, ViewOf(c.in[0]), ViewOf(c.in[1]), 1 - kLearningRate * c.attributes.number, rate);
+  Launch(x, kOneBlock, &AdafactorKernel, ViewOf(c.in[0]), ViewOf(c.in[1]), 1 - kLearningRate * c.attributes.number,
+         rate);
   return {};
 }
 

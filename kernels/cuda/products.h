@@ -26,7 +26,8 @@ inline std::optional<BlasMatrix> BlasMatrixOf(const TensorSpan& t) {
   const int64_t column_stride = t.strides[last];
   const int64_t batch_stride = last > 1 ? t.strides[0] : 0;
   if (column_stride == 1 || columns == 1) {
-    if (row_stride >= columns || rows == 1) return BlasMatrix{t.data, true, std::max(row_stride, columns), batch_stride};
+    if (row_stride >= columns || rows == 1)
+      return BlasMatrix{t.data, true, std::max(row_stride, columns), batch_stride};
   }
   if (row_stride == 1 || rows == 1) {
     if (column_stride >= rows || columns == 1) {

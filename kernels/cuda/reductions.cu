@@ -82,8 +82,8 @@ Status Reduce(const KernelCall& c, const Context& x) {
   constexpr int64_t kManyResults = 1024;
   const TensorSpan& in = c.in[0];
   const View out = ViewOf(c.out[0]);
-  const bool last_is_kept = out.size > 1 && c.out[0].sizes.size() > 0 && c.out[0].sizes.back() == in.sizes.back() &&
-                            in.sizes.back() != 1;
+  const bool last_is_kept =
+      out.size > 1 && c.out[0].sizes.size() > 0 && c.out[0].sizes.back() == in.sizes.back() && in.sizes.back() != 1;
   if (last_is_kept || out.size >= kManyResults) {
     const Split split = Reordered(in, c.out[0].sizes, true);
     Launch(x, Over(out.size), &ReduceColumns<Step, Finish>, split.view, out, split.reduced, Step{}, Finish{});
@@ -116,7 +116,8 @@ __global__ void SoftmaxKernel(View in, View out, int64_t width, bool safe) {
   const float highest = RowMax(in, begin, width);
   const bool masked = safe && highest == -INFINITY;
   float mine = 0;
-  for (int64_t i = ThreadInBlock(); i < width; i += ThreadsInBlock()) mine += std::exp(in.Load<float>(begin + i) - highest);
+  for (int64_t i = ThreadInBlock(); i < width; i += ThreadsInBlock())
+    mine += std::exp(in.Load<float>(begin + i) - highest);
   const float factor = 1 / BlockSum(mine, SharedFloats());
   for (int64_t i = ThreadInBlock(); i < width; i += ThreadsInBlock()) {
     out.Store<float>(begin + i, masked ? 0 : std::exp(in.Load<float>(begin + i) - highest) * factor);
@@ -127,7 +128,8 @@ __global__ void LogSoftmaxKernel(View in, View out, int64_t width) {
   const int64_t begin = BlockX() * width;
   const float highest = RowMax(in, begin, width);
   float mine = 0;
-  for (int64_t i = ThreadInBlock(); i < width; i += ThreadsInBlock()) mine += std::exp(in.Load<float>(begin + i) - highest);
+  for (int64_t i = ThreadInBlock(); i < width; i += ThreadsInBlock())
+    mine += std::exp(in.Load<float>(begin + i) - highest);
   const float shift = highest + std::log(BlockSum(mine, SharedFloats()));
   for (int64_t i = ThreadInBlock(); i < width; i += ThreadsInBlock()) {
     out.Store<float>(begin + i, in.Load<float>(begin + i) - shift);

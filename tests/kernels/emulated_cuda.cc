@@ -11,7 +11,9 @@ namespace {
 class EmulatedCuda : public Backend {
  public:
   std::string_view name() const override { return "emulated cuda"; }
-  Result<MapOutcome> Map(int64_t segment, Bytes bytes, Bytes most) override { return host_->Map(segment, bytes, most); }
+  Result<MapOutcome> Map(int64_t segment, Bytes bytes, Bytes most, Location location) override {
+    return host_->Map(segment, bytes, most, location);
+  }
   Status Unmap(int64_t segment) override { return host_->Unmap(segment); }
   std::byte* Address(int64_t segment, Bytes offset) const override { return host_->Address(segment, offset); }
   Status Fill(std::byte* to, Bytes bytes, uint8_t value) override { return host_->Fill(to, bytes, value); }
@@ -34,9 +36,7 @@ class EmulatedCuda : public Backend {
   }
 
  private:
-  static bool IsProduct(OpKind kind) {
-    return kind == OpKind::kMm || kind == OpKind::kAddmm || kind == OpKind::kBmm;
-  }
+  static bool IsProduct(OpKind kind) { return kind == OpKind::kMm || kind == OpKind::kAddmm || kind == OpKind::kBmm; }
   static const cuda::KernelEntry* Find(OpKind kind) {
     for (const auto entries :
          {cuda::MoveKernels(), cuda::ElementwiseKernels(), cuda::ReductionKernels(), cuda::NormalizationKernels(),

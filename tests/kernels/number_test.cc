@@ -27,13 +27,13 @@ TEST(Number, EveryFloat16SurvivesTheWayThroughFloat) {
 
 TEST(Number, Float16RoundsToTheNearestAndTiesToEven) {
   EXPECT_EQ(Float16Of(1.0F), 0x3c00);
-  EXPECT_EQ(Float16Of(1.0F + 0x1p-11F), 0x3c00);            // a tie: down to even
-  EXPECT_EQ(Float16Of(1.0F + 3 * 0x1p-11F), 0x3c02);        // a tie: up to even
-  EXPECT_EQ(Float16Of(1.0F + 0x1.004p-11F), 0x3c01);        // just above
-  EXPECT_EQ(Float16Of(65519.0F), 0x7bff);                   // the largest
-  EXPECT_EQ(Float16Of(65520.0F), 0x7c00);                   // infinity
-  EXPECT_EQ(Float16Of(0x1p-24F), 0x0001);                   // the smallest
-  EXPECT_EQ(Float16Of(0x1p-25F), 0x0000);                   // a tie with zero
+  EXPECT_EQ(Float16Of(1.0F + 0x1p-11F), 0x3c00);      // a tie: down to even
+  EXPECT_EQ(Float16Of(1.0F + 3 * 0x1p-11F), 0x3c02);  // a tie: up to even
+  EXPECT_EQ(Float16Of(1.0F + 0x1.004p-11F), 0x3c01);  // just above
+  EXPECT_EQ(Float16Of(65519.0F), 0x7bff);             // the largest
+  EXPECT_EQ(Float16Of(65520.0F), 0x7c00);             // infinity
+  EXPECT_EQ(Float16Of(0x1p-24F), 0x0001);             // the smallest
+  EXPECT_EQ(Float16Of(0x1p-25F), 0x0000);             // a tie with zero
   EXPECT_EQ(Float16Of(-std::numeric_limits<float>::infinity()), 0xfc00);
 }
 

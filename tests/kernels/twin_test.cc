@@ -1,5 +1,5 @@
-// Each kernel of the device beside its twin on the host, op by op: in whole runs of models, with the operands that those
-// have. By emulation everywhere; on a device where there is one.
+// Each kernel of the device beside its twin on the host, op by op: in whole runs of models, with the operands that
+// those have. By emulation everywhere; on a device where there is one.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -15,8 +15,8 @@
 namespace tidemark {
 namespace {
 
-// How far a number may be from its twin, in units of the tensor's largest magnitude: roundings of the format, and sums in
-// another order.
+// How far a number may be from its twin, in units of the tensor's largest magnitude: roundings of the format, and sums
+// in another order.
 double ToleranceOf(DType dtype) {
   switch (dtype) {
     case DType::kFloat32:
@@ -52,7 +52,9 @@ class Twins : public Backend {
  public:
   explicit Twins(std::unique_ptr<Backend> device) : device_(std::move(device)) {}
   std::string_view name() const override { return "twins"; }
-  Result<MapOutcome> Map(int64_t segment, Bytes bytes, Bytes most) override { return host_->Map(segment, bytes, most); }
+  Result<MapOutcome> Map(int64_t segment, Bytes bytes, Bytes most, Location location) override {
+    return host_->Map(segment, bytes, most, location);
+  }
   Status Unmap(int64_t segment) override { return host_->Unmap(segment); }
   std::byte* Address(int64_t segment, Bytes offset) const override { return host_->Address(segment, offset); }
   Status Fill(std::byte* to, Bytes bytes, uint8_t value) override { return host_->Fill(to, bytes, value); }
@@ -86,7 +88,8 @@ class Twins : public Backend {
     }
     return all;
   }
-  void Compare(const KernelCall& call, size_t result, const std::vector<double>& device, const std::vector<double>& host) {
+  void Compare(const KernelCall& call, size_t result, const std::vector<double>& device,
+               const std::vector<double>& host) {
     const TensorSpan& t = call.out[result];
     double largest = 0;
     for (const double v : host) {
@@ -107,8 +110,9 @@ class Twins : public Backend {
   std::set<OpKind> kinds_;
 };
 
-const std::vector<std::string> kSmall = {"model.layers=1", "model.hidden=32", "model.heads=2", "model.vocab=72",
-                                         "model.context=24", "training.micro_batch=2", "training.steps=2"};
+const std::vector<std::string> kSmall = {"model.layers=1",  "model.hidden=32",  "model.heads=2",
+                                         "model.vocab=72",  "model.context=24", "training.micro_batch=2",
+                                         "training.steps=2"};
 
 struct TwinRun {
   const char* path;
@@ -120,15 +124,17 @@ const TwinRun kRuns[] = {
     {"configs/runs/nanogpt-tiny.yaml", {"training.precision=fp32", "model.bias=true", "model.dropout=0.1"}},
     {"configs/runs/nanogpt-tiny.yaml", {"training.precision=amp-fp16", "training.grad_clip=0"}},
     {"configs/runs/nanogpt-tiny.yaml", {"training.precision=amp-bf16", "training.attention=math"}},
-    {"configs/runs/nanogpt-tiny.yaml", {"training.precision=bf16", "training.attention=eager", "model.dropout=0.2",
-                                        "training.optimizer={name: adafactor, implementation: foreach}"}},
-    {"configs/runs/nanogpt-tiny.yaml", {"training.precision=fp32", "model.heads=4",
-                                        "training.optimizer={name: adam, implementation: for-loop}"}},
-    {"configs/runs/nanogpt-tiny.yaml", {"training.precision=amp-fp16", "model.dropout=0.1", "training.sequence=[24, 17]",
-                                        "training.optimizer={name: sgd, implementation: fused, momentum: 0.9}"}},
+    {"configs/runs/nanogpt-tiny.yaml",
+     {"training.precision=bf16", "training.attention=eager", "model.dropout=0.2",
+      "training.optimizer={name: adafactor, implementation: foreach}"}},
+    {"configs/runs/nanogpt-tiny.yaml",
+     {"training.precision=fp32", "model.heads=4", "training.optimizer={name: adam, implementation: for-loop}"}},
+    {"configs/runs/nanogpt-tiny.yaml",
+     {"training.precision=amp-fp16", "model.dropout=0.1", "training.sequence=[24, 17]",
+      "training.optimizer={name: sgd, implementation: fused, momentum: 0.9}"}},
     {"configs/runs/llama-tiny.yaml", {"model.kv_heads=1", "training.precision=amp-fp16"}},
-    {"configs/runs/llama-tiny.yaml", {"model.kv_heads=1", "training.precision=fp32",
-                                      "training.optimizer={name: adamw, implementation: foreach}"}},
+    {"configs/runs/llama-tiny.yaml",
+     {"model.kv_heads=1", "training.precision=fp32", "training.optimizer={name: adamw, implementation: foreach}"}},
 };
 
 class TwinTest : public testing::TestWithParam<TwinRun> {};

@@ -1,6 +1,6 @@
-// A CUDA device: memory by cudaMalloc in exactly the segments of the plan, cuBLAS and own kernels. It lives in a library of
-// its own (libtidemark_cuda.so, beside the program), which is opened when it is asked for: the program itself needs
-// neither a GPU nor CUDA.
+// A CUDA device: memory by cudaMalloc in exactly the segments of the plan, cuBLAS and own kernels. It lives in a
+// library of its own (libtidemark_cuda.so, beside the program), which is opened when it is asked for: the program
+// itself needs neither a GPU nor CUDA.
 #pragma once
 
 #include <memory>
@@ -13,11 +13,11 @@ namespace tidemark {
 
 struct CudaDevice {
   std::unique_ptr<Backend> backend;
-  std::string name;  // "NVIDIA GeForce RTX 4070"
+  std::string name;            // "NVIDIA GeForce RTX 4070"
   int compute_capability = 0;  // 89
   int multiprocessors = 0;
-  Bytes memory;  // all of it
-  Bytes free;    // before the first segment
+  Bytes memory;                 // all of it
+  Bytes free;                   // before the first segment
   std::string driver, runtime;  // "13.0"
   bool phantom = false;         // kernels do nothing there
 };

@@ -32,8 +32,8 @@ struct ValidateBackend {
 // event of its allocator is compared with the simulated tape, and the peaks.
 Result<Outcome> ValidateWithPyTorch(const LoadedRun& run, const ValidateOptions& options);
 
-// The same graph with kernels of the host, in memory laid out as predicted. Peaks, losses, and whether anything was read
-// that wasn't alive.
+// The same graph with kernels of the host, in memory laid out as predicted. Peaks, losses, and whether anything was
+// read that wasn't alive.
 Result<Outcome> ValidateOnHost(const LoadedRun& run, const ValidateOptions& options);
 // The same on a CUDA device, whose own counters are compared, too. Error (kUnavailable): there is none.
 Result<Outcome> ValidateOnCuda(const LoadedRun& run, const ValidateOptions& options);

@@ -97,7 +97,9 @@ std::string Text(const Validation& v) {
   text += fmt::format("{:<12}{:>18}{:>18}\n", "peak, bytes", "predicted", "executed");
   for (const Compared& c : v.compared) {
     text += fmt::format("{:<12}{:>18}{:>18}{}\n", c.name, c.predicted.count(), c.executed.count(),
-                        c.predicted == c.executed ? "" : c.must_agree ? "   differs" : "   (not compared)");
+                        c.predicted == c.executed ? ""
+                        : c.must_agree            ? "   differs"
+                                                  : "   (not compared)");
   }
   if (!v.peak_op.empty()) text += fmt::format("allocated was highest in {}\n", v.peak_op);
   for (const StepLoss& loss : v.losses) text += fmt::format("step {}: loss {:.6f}\n", loss.step, loss.loss);

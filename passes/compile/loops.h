@@ -31,7 +31,7 @@ struct Buffer {
   bool is_fixed = false;  // the strides are decided
   OperationId operation;  // that writes it; invalid: an input
   BufferId mutated;
-  BufferId within;    // kLoops, kExtern: it is a part of that one, from `offset` on; no memory of its own
+  BufferId within;  // kLoops, kExtern: it is a part of that one, from `offset` on; no memory of its own
   Extent offset = 0;
   NodeId node;  // whose value it is
 };

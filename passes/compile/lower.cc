@@ -14,11 +14,11 @@
 namespace tidemark::compile {
 namespace {
 
-constexpr int kReadsOfReused = 4;      // realize_reads_threshold
-constexpr int kReadsAtMost = 8;        // realize_acc_reads_threshold
-constexpr int kOperationsAtMost = 30;  // realize_opcount_threshold
-constexpr int64_t kUnrolledBelow = 8;  // unroll_reductions_threshold
-constexpr size_t kPointwiseCatAtMost = 8;  // max_pointwise_cat_inputs
+constexpr int kReadsOfReused = 4;           // realize_reads_threshold
+constexpr int kReadsAtMost = 8;             // realize_acc_reads_threshold
+constexpr int kOperationsAtMost = 30;       // realize_opcount_threshold
+constexpr int64_t kUnrolledBelow = 8;       // unroll_reductions_threshold
+constexpr size_t kPointwiseCatAtMost = 8;   // max_pointwise_cat_inputs
 constexpr int64_t kAttentionAlignment = 8;  // in elements
 
 using BoxId = Id<struct BoxTag>;
@@ -689,9 +689,8 @@ class Lowering {
 
   void Concatenate(std::vector<Value> parts, int dim) {
     const bool is_output = is_output_[current_.index()];
-    const bool pointwise_uses = !is_output && std::ranges::all_of(users_[current_], [&](NodeId user) {
-      return IsPointwiseUse(user, true);
-    });
+    const bool pointwise_uses =
+        !is_output && std::ranges::all_of(users_[current_], [&](NodeId user) { return IsPointwiseUse(user, true); });
     bool any = false;
     bool all = true;
     bool reduction = false;

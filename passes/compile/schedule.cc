@@ -29,8 +29,8 @@ Schedule::Schedule(const LoweredGraph& lowered) : graph(lowered) {
   for (size_t i = 0; i < n; ++i) {
     const Operation& op = graph.operations[OperationId(i)];
     Unit& unit = units[OperationId(i)];
-    unit.is_extern = op.kind == Operation::Kind::kExtern || op.kind == Operation::Kind::kPart ||
-                     op.kind == Operation::Kind::kConcat;
+    unit.is_extern =
+        op.kind == Operation::Kind::kExtern || op.kind == Operation::Kind::kPart || op.kind == Operation::Kind::kConcat;
     unit.ancestors = OperationSet(n);
     if (!unit.is_extern) {
       // Loops in the order of the strides that are written.

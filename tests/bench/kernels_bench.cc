@@ -1,6 +1,5 @@
 // Products of the host's kernels beside Eigen's own on all cores, and whole steps.
 #include <benchmark/benchmark.h>
-
 #include <omp.h>
 
 // Not the name under which the library has it, compiled with other instructions.
@@ -22,8 +21,8 @@ namespace {
 using RowMajor = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
 void SetFlops(benchmark::State& state, int64_t m, int64_t n, int64_t k) {
-  state.counters["GFLOPS"] = benchmark::Counter(static_cast<double>(2 * m * n * k), benchmark::Counter::kIsIterationInvariantRate,
-                                                benchmark::Counter::kIs1000);
+  state.counters["GFLOPS"] = benchmark::Counter(
+      static_cast<double>(2 * m * n * k), benchmark::Counter::kIsIterationInvariantRate, benchmark::Counter::kIs1000);
 }
 
 // x W^T: rows, results, inner.
@@ -69,7 +68,9 @@ void HostStep(benchmark::State& state, const std::string& path) {
     benchmark::DoNotOptimize(Execute(*graph, lowered, *placed, *backend, {}));
   }
 }
-BENCHMARK_CAPTURE(HostStep, nanogpt_tiny, "configs/runs/nanogpt-tiny.yaml")->UseRealTime()->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(HostStep, nanogpt_tiny, "configs/runs/nanogpt-tiny.yaml")
+    ->UseRealTime()
+    ->Unit(benchmark::kMillisecond);
 BENCHMARK_CAPTURE(HostStep, llama_tiny, "configs/runs/llama-tiny.yaml")->UseRealTime()->Unit(benchmark::kMillisecond);
 
 }  // namespace

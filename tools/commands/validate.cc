@@ -15,7 +15,8 @@ namespace {
 // Every backend there is; one more line for one more.
 constexpr ValidateBackend kBackends[] = {
     {"host", "the same graph with real kernels in memory laid out as predicted, on this processor", &ValidateOnHost},
-    {"cuda", "the same graph with real kernels in memory laid out as predicted, on the first CUDA device", &ValidateOnCuda},
+    {"cuda", "the same graph with real kernels in memory laid out as predicted, on the first CUDA device",
+     &ValidateOnCuda},
     {"pytorch", "the same model in an installed PyTorch, event by event", &ValidateWithPyTorch},
 };
 

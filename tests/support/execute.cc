@@ -25,6 +25,8 @@ Execution ExecuteGraph(const Graph& graph, const DeviceSpec& device) {
     ADD_FAILURE() << execution.error().message;
     return {};
   }
+  EXPECT_EQ(execution->allocated_peak, placed->replay.allocated.bytes);
+  EXPECT_EQ(execution->measured.reserved, placed->replay.reserved.bytes);
   for (const Finding& finding : execution->findings) ADD_FAILURE() << finding.message;
   return *std::move(execution);
 }

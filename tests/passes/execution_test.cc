@@ -28,18 +28,19 @@ struct Candidate {
 };
 
 std::vector<Candidate> Candidates() {
-  return {{RecomputePass{.policy = RecomputePolicy::kEveryN, .blocks = 1}},
-          {RecomputePass{.policy = RecomputePolicy::kEveryN, .blocks = 2}},
-          {RecomputePass{.policy = RecomputePolicy::kSelective, .ops = {"gelu", "native_layer_norm", "_to_copy", "add"}}},
-          {RecomputePass{.policy = RecomputePolicy::kMinCut}},
-          {RecomputePass{.policy = RecomputePolicy::kBudget, .budget = Bytes(1)}},
-          {FusePass{}},
-          {FusePass{.reductions = false}},
-          {ChunkLossPass{.chunks = 3}, false, true},
-          {ChunkLossPass{.chunks = 2, .gradient_early = true}, false, true},
-          {OffloadPass{.what = OffloadWhat::kActivations, .smallest = Bytes(512)}},
-          {OffloadPass{.what = OffloadWhat::kOptimizerState, .smallest = Bytes(512)}, true},
-          {OptimizerInBackwardPass{}, true}};
+  return {
+      {RecomputePass{.policy = RecomputePolicy::kEveryN, .blocks = 1}},
+      {RecomputePass{.policy = RecomputePolicy::kEveryN, .blocks = 2}},
+      {RecomputePass{.policy = RecomputePolicy::kSelective, .ops = {"gelu", "native_layer_norm", "_to_copy", "add"}}},
+      {RecomputePass{.policy = RecomputePolicy::kMinCut}},
+      {RecomputePass{.policy = RecomputePolicy::kBudget, .budget = Bytes(1)}},
+      {FusePass{}},
+      {FusePass{.reductions = false}},
+      {ChunkLossPass{.chunks = 3}, false, true},
+      {ChunkLossPass{.chunks = 2, .gradient_early = true}, false, true},
+      {OffloadPass{.what = OffloadWhat::kActivations, .smallest = Bytes(512)}},
+      {OffloadPass{.what = OffloadWhat::kOptimizerState, .smallest = Bytes(512)}, true},
+      {OptimizerInBackwardPass{}, true}};
 }
 
 template <typename Pass>
@@ -107,8 +108,9 @@ void ExpectSame(const Execution& before, Execution after, double tolerance, bool
   Execution expected = before;
   if (gradients_go) {
     std::erase_if(expected.observed, [&](const Observed& a) {
-      return std::ranges::none_of(
-          after.observed, [&](const Observed& b) { return a.kind == b.kind && a.name == b.name && a.phase == b.phase; });
+      return std::ranges::none_of(after.observed, [&](const Observed& b) {
+        return a.kind == b.kind && a.name == b.name && a.phase == b.phase;
+      });
     });
   }
   std::ranges::sort(expected.final_state);

@@ -25,8 +25,9 @@ Execution ExecuteGraph(const Graph& graph, const DeviceSpec& device) {
     ADD_FAILURE() << execution.error().message;
     return {};
   }
-  EXPECT_EQ(execution->allocated_peak, placed->replay.allocated.bytes);
-  EXPECT_EQ(execution->measured.reserved, placed->replay.reserved.bytes);
+  EXPECT_EQ(execution->requested_peak.count(), placed->replay.requested.bytes.count());
+  EXPECT_EQ(execution->allocated_peak.count(), placed->replay.allocated.bytes.count());
+  EXPECT_EQ(execution->reserved_peak.count(), placed->replay.reserved.bytes.count());
   for (const Finding& finding : execution->findings) ADD_FAILURE() << finding.message;
   return *std::move(execution);
 }

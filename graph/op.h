@@ -111,7 +111,7 @@ void FlashBackward(const OpView& op, const DeviceSpec& device, MemoryPlan& plan)
 void EfficientForward(const OpView& op, const DeviceSpec& device, MemoryPlan& plan);
 void EfficientBackward(const OpView& op, const DeviceSpec& device, MemoryPlan& plan);
 void ForeachNorm(const OpView& op, const DeviceSpec& device, MemoryPlan& plan);
-constexpr MemoryRule Results = nullptr;
+constexpr MemoryRule Results = nullptr;  // NOLINT(readability-identifier-naming): named in op_list.def as the others
 }  // namespace memory_rules
 
 }  // namespace tidemark

@@ -28,7 +28,7 @@ class Dims {
   constexpr const int64_t* end() const { return values_.data() + count_; }
   constexpr int64_t back() const { return values_[static_cast<size_t>(count_ - 1)]; }
   // REQUIRES: size() < kMaxDims.
-  constexpr void Append(int64_t v) { values_[static_cast<size_t>(count_++)] = v; }
+  constexpr void Append(int64_t v) { values_[static_cast<uint8_t>(count_++)] = v; }
   constexpr bool operator==(const Dims& other) const {
     if (count_ != other.count_) return false;
     for (int i = 0; i < count_; ++i) {

@@ -134,9 +134,9 @@ class Operand {
   }
   // The tensor as a name of the callee: a borrowed one is copied.
   Tensor Take() {
-    Tensor result = tensor_ != nullptr ? *tensor_ : std::move(owned_);
-    tensor_ = nullptr;
-    return result;
+    if (tensor_ == nullptr) return std::move(owned_);
+    const Tensor* borrowed = std::exchange(tensor_, nullptr);
+    return *borrowed;
   }
 
  private:

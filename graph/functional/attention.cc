@@ -256,6 +256,8 @@ bool EfficientSupports(const Tracer& tracer, const Tensor& q) {
   return q.size(-1) % (IsHalf(q.dtype()) ? 8 : 4) == 0;
 }
 
+bool PrefersCudnn(int capability) { return capability == 90 || capability == 100; }
+
 // Source: PyTorch 2.14, aten/src/ATen/native/transformers/cuda/sdp_utils.cpp (select_sdp_backend).
 AttentionKernel Choose(Tracer& tracer, const Tensor& q, const Tensor& mask, const AttentionOptions& options) {
   const bool flash = FlashSupports(tracer, q, mask, options);
@@ -275,6 +277,11 @@ AttentionKernel Choose(Tracer& tracer, const Tensor& q, const Tensor& mask, cons
       return AttentionKernel::kMath;
     default:
       break;
+  }
+  if (flash && PrefersCudnn(tracer.device().compute_capability) && options.dropout == 0) {
+    tracer.Assume(
+        "on this device PyTorch prefers cuDNN's attention where nothing is dropped, and what cuDNN takes isn't known: "
+        "assumed flash attention instead (torch.backends.cuda.enable_cudnn_sdp(False) makes it so)");
   }
   if (flash) return AttentionKernel::kFlash;
   return efficient ? AttentionKernel::kEfficient : AttentionKernel::kMath;

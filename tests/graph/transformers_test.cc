@@ -83,6 +83,14 @@ TEST(Refusals, EfficientAttentionTakesAlignedHeads) {
   EXPECT_EQ(ErrorOf(run), "");
 }
 
+TEST(Refusals, WhatOptDecidesAtRandom) {
+  RunConfig run = Tiny(Family::kOpt);
+  run.model.config = {{"layerdrop", 0.1}};
+  EXPECT_THAT(ErrorOf(run), HasSubstr("model.config.layerdrop"));
+  run.model.config = {{"layer_norm_elementwise_affine", false}};
+  EXPECT_THAT(ErrorOf(run), HasSubstr("model.config.layer_norm_elementwise_affine"));
+}
+
 TEST(Refusals, AnOddNumberOfRotatedDimensions) {
   RunConfig run = Tiny(Family::kLlama);
   run.model.head_dim = 7;
@@ -106,6 +114,13 @@ TEST(Parameters, OfEachFamily) {
   constexpr int64_t kPlain = 32 * 64 + 64 + 64 * 32 + 32;
   EXPECT_EQ(ParametersOf(Tiny(Family::kPhi)), kEmbedding + 64 + kGrouped + (32 + 16 + 16 + 32) + kPlain + 2 * 2 * 32);
   EXPECT_EQ(ParametersOf(Tiny(Family::kGptNeox)), kEmbedding + (32 * 96 + 96) + (32 * 32 + 32) + kPlain + 3 * 2 * 32);
+  EXPECT_EQ(ParametersOf(Tiny(Family::kGemma)), kEmbedding + kGrouped + kGated + kNorms);
+  EXPECT_EQ(ParametersOf(Tiny(Family::kPhi3)), kEmbedding + kGrouped + kGated + kNorms);
+  constexpr int64_t kPositions = (16 + 2) * 32;
+  EXPECT_EQ(ParametersOf(Tiny(Family::kOpt)), kEmbedding + kPositions + 4 * (32 * 32 + 32) + kPlain + 3 * 2 * 32);
+  RunConfig projected = Tiny(Family::kOpt);
+  projected.model.config = {{"word_embed_proj_dim", int64_t{16}}, {"do_layer_norm_before", false}};
+  EXPECT_EQ(ParametersOf(projected), 64 * 16 + 2 * 16 * 32 + kPositions + 4 * (32 * 32 + 32) + kPlain + 2 * 2 * 32);
   RunConfig untied = Tiny(Family::kLlama);
   untied.model.tied_embeddings = false;
   EXPECT_EQ(ParametersOf(untied), 2 * kEmbedding + kGrouped + kGated + kNorms);

@@ -100,6 +100,38 @@ TEST(Refusals, AnOddNumberOfRotatedDimensions) {
   EXPECT_THAT(ErrorOf(run), HasSubstr("3 of a head's 8"));
 }
 
+// How many ops of a kind the run has.
+int64_t Count(const Graph& graph, OpKind kind) {
+  int64_t count = 0;
+  for (size_t i = 0; i < graph.ops.size(); ++i) count += graph.ops[OpId(i)].kind == kind ? 1 : 0;
+  return count;
+}
+
+TEST(AttentionChoice, FollowsTheDevice) {
+  RunConfig run = Tiny(Family::kLlama);
+  run.model.head_dim = 200;
+  for (const auto& [capability, flash] : {std::pair(75, false), {80, true}, {86, false}, {90, true}, {120, false}}) {
+    run.device.compute_capability = capability;
+    run.training.precision = Precision::kFp16;
+    const Result<Graph> graph = TraceRun(run);
+    ASSERT_TRUE(graph.ok()) << graph.error().message;
+    EXPECT_EQ(Count(*graph, OpKind::kFlashForward) > 0, flash) << capability;
+    EXPECT_EQ(Count(*graph, OpKind::kEfficientForward) > 0, !flash) << capability;
+  }
+}
+
+TEST(AttentionChoice, SaysWhereCudnnWouldRun) {
+  RunConfig run = Tiny(Family::kLlama);
+  run.device.compute_capability = 90;
+  const Result<Graph> graph = TraceRun(run);
+  ASSERT_TRUE(graph.ok()) << graph.error().message;
+  EXPECT_THAT(graph->assumptions, testing::Contains(HasSubstr("cuDNN")));
+  run.device.compute_capability = 80;
+  const Result<Graph> without = TraceRun(run);
+  ASSERT_TRUE(without.ok()) << without.error().message;
+  EXPECT_THAT(without->assumptions, testing::Not(testing::Contains(HasSubstr("cuDNN"))));
+}
+
 // Matrices and vectors of one layer, counted by hand: hidden 32, 4 heads and 2 for keys and values of 8, ffn 64,
 // vocab 64.
 TEST(Parameters, OfEachFamily) {

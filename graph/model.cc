@@ -69,4 +69,12 @@ Result<std::unique_ptr<Model>> MakeModel(Tracer& tracer, const RunConfig& run) {
   return InvalidInput("model.family: this family can't be simulated yet; there are: " + known);
 }
 
+Result<int64_t> CountParameters(const RunConfig& run) {
+  Tracer tracer(run.device);
+  ASSIGN_OR_RETURN(const std::unique_ptr<Model> model, MakeModel(tracer, run));
+  int64_t count = 0;
+  for (const ParameterPtr& p : model->Parameters()) count += NumElements(p->sizes);
+  return count;
+}
+
 }  // namespace tidemark

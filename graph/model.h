@@ -48,4 +48,7 @@ DType WeightDType(Precision precision);
 // The model of a run, on the host. Errors: a family or an option that isn't there.
 Result<std::unique_ptr<Model>> MakeModel(Tracer& tracer, const RunConfig& run);
 
+// Elements of all its parameters, tied ones once. Nothing is traced. Errors: as MakeModel.
+Result<int64_t> CountParameters(const RunConfig& run);
+
 }  // namespace tidemark

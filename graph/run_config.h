@@ -28,7 +28,7 @@ enum class Family : uint8_t {
 enum class Implementation : uint8_t { kNanogpt, kTransformers };
 enum class Precision : uint8_t { kFp32, kAmpFp16, kAmpBf16, kBf16, kFp16 };
 enum class AttentionChoice : uint8_t { kAuto, kFlash, kEfficient, kMath, kEager };
-enum class OptimizerKind : uint8_t { kAdamw, kAdam, kSgd, kAdafactor };
+enum class OptimizerKind : uint8_t { kAdamw, kAdam, kSgd, kRmsprop, kAdagrad, kAdafactor };
 enum class OptimizerImplementation : uint8_t { kFused, kForeach, kForLoop };
 enum class Loop : uint8_t { kNanogpt, kPlain };
 enum class CompileMode : uint8_t { kOff, kOn, kFirstRun };
@@ -65,7 +65,8 @@ struct ModelConfig {
 struct OptimizerConfig {
   OptimizerKind kind = OptimizerKind::kAdamw;
   OptimizerImplementation implementation = OptimizerImplementation::kForeach;
-  double momentum = 0.0;  // sgd
+  double momentum = 0.0;  // sgd, rmsprop
+  bool nesterov = false;  // sgd
   std::optional<double>
       weight_decay;  // none: the loop's own (nanogpt: 0.1 for matrices; plain: the optimizer's default)
   bool operator==(const OptimizerConfig&) const = default;

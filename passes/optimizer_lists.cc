@@ -6,7 +6,9 @@
 namespace tidemark {
 namespace {
 
-bool IsUpdate(OpKind kind) { return kind == OpKind::kFusedAdam || kind == OpKind::kSgdStep; }
+bool IsUpdate(OpKind kind) {
+  return kind == OpKind::kFusedAdam || kind == OpKind::kFusedAdagrad || kind == OpKind::kSgdStep;
+}
 
 // Scalars that all parameters share, behind the lists.
 size_t ScalarsOf(const Graph& graph, const Op& op) {
@@ -22,11 +24,12 @@ Result<Graph> SplitUpdates(Graph graph) {
   for (size_t i = 0; i < graph.ops.size(); ++i) {
     const OpId id(i);
     const Op op = graph.ops[id];
-    if (op.kind == OpKind::kForeachAdam || op.kind == OpKind::kAdamUpdate || op.kind == OpKind::kAdafactorUpdate) {
+    if (op.kind == OpKind::kForeachAdam || op.kind == OpKind::kAdamUpdate || op.kind == OpKind::kAdafactorUpdate ||
+        op.kind == OpKind::kRootUpdate) {
       return InvalidInput(
           "passes: this pass needs an optimizer that updates parameters by themselves: "
           "training.optimizer.implementation "
-          "fused (adamw, adam or sgd)");
+          "fused (adamw, adam, sgd or adagrad)");
     }
     if (!IsUpdate(op.kind)) continue;
     found = true;

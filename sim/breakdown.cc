@@ -160,9 +160,10 @@ LiveTensor Identify(const Graph& graph, const Origin& origin) {
     if (storage.role == Role::kGradient) result.tensor += ".grad";
     if (storage.role == Role::kWeightCast) result.tensor += " cast to " + result.dtype;
   } else {
-    const bool backward = op.node != nullptr;
-    result.tensor = (backward ? "gradient: result of " : "result of ") + std::string(InfoOf(op.kind).name) +
-                    InModule(graph, op.scope);
+    // In backward an activation is one that a checkpoint computes again.
+    const bool is_activation = storage.role == Role::kActivation;
+    const char* prefix = op.node == nullptr ? "" : is_activation ? "recomputed: " : "gradient: ";
+    result.tensor = std::string(prefix) + "result of " + std::string(InfoOf(op.kind).name) + InModule(graph, op.scope);
   }
   return result;
 }

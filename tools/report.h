@@ -107,6 +107,7 @@ struct Report {
   AllocatorOptions allocator;
   std::optional<RunConfig> run;  // of a simulation
   std::optional<WithoutEvaluation> without_evaluation;
+  std::vector<std::string> assumptions;  // what the simulation took for granted, a sentence each
   std::optional<std::string> addresses;  // of a snapshot: "2914 of 2914 addresses match"
 };
 

@@ -245,7 +245,7 @@ bool FlashSupports(const Tracer& tracer, const Tensor& q, const Tensor& mask, co
   const int capability = tracer.device().compute_capability;
   if (!IsHalf(q.dtype()) || mask.defined() || q.size(-1) > 256 || capability < 80) return false;
   const bool needs_grad = tracer.grad_enabled && q.requires_grad();
-  const bool small_shared_memory = capability >= 86 && capability <= 89;
+  const bool small_shared_memory = (capability >= 86 && capability <= 89) || capability >= 120;
   const int64_t dim = (q.size(-1) + 7) / 8 * 8;
   if (!small_shared_memory || !needs_grad) return true;
   return !(dim > 192 && dim <= 224) && !(dim > 224 && options.dropout > 0);
@@ -254,6 +254,10 @@ bool FlashSupports(const Tracer& tracer, const Tensor& q, const Tensor& mask, co
 bool EfficientSupports(const Tracer& tracer, const Tensor& q) {
   if (q.dtype() == DType::kBFloat16 && tracer.device().compute_capability < 80) return false;
   return q.size(-1) % (IsHalf(q.dtype()) ? 8 : 4) == 0;
+}
+
+bool PrefersCudnn(int capability, int64_t head_dim, double dropout) {
+  return (capability == 90 || capability == 100) && (head_dim <= 128 || head_dim == 256) && dropout == 0;
 }
 
 // Source: PyTorch 2.14, aten/src/ATen/native/transformers/cuda/sdp_utils.cpp (select_sdp_backend).
@@ -275,6 +279,11 @@ AttentionKernel Choose(Tracer& tracer, const Tensor& q, const Tensor& mask, cons
       return AttentionKernel::kMath;
     default:
       break;
+  }
+  if (flash && PrefersCudnn(tracer.device().compute_capability, q.size(-1), options.dropout)) {
+    tracer.Assume(
+        "on this device PyTorch prefers cuDNN's attention where nothing is dropped, and what cuDNN takes isn't known: "
+        "assumed flash attention instead (torch.backends.cuda.enable_cudnn_sdp(False) makes it so)");
   }
   if (flash) return AttentionKernel::kFlash;
   return efficient ? AttentionKernel::kEfficient : AttentionKernel::kMath;

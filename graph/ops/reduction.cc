@@ -183,7 +183,7 @@ int ContiguousCopy(const TensorInfo& t, MemoryPlan& plan) {
 void WeightGradients(const OpView& op, const DeviceSpec& device, MemoryPlan& plan) {
   const int64_t columns = op.in(1).sizes.back();
   const int64_t rows = NumElements(op.in(1).sizes) / columns;
-  if (rows <= 65536 || columns / 32 * 2 >= device.multiprocessors || columns < 32) {
+  if (rows <= 65536 || columns / 32 >= device.multiprocessors / 2) {
     for (int i = 1; i < op.results(); ++i) plan.Result(i);
     return;
   }
@@ -191,7 +191,7 @@ void WeightGradients(const OpView& op, const DeviceSpec& device, MemoryPlan& pla
   for (int i = 1; i < op.results(); ++i) {
     unused.push_back(plan.Temporary(SizeOf(op.out(i).dtype) * columns, "result that a sum of parts replaces"));
   }
-  const int64_t parts = std::min((rows + 31) / 32, 32768 / (columns / 32));
+  const int64_t parts = std::min(DivUp(rows, 32), 32768 / DivUp(columns, 32));
   const DType dtype = op.out(1).dtype;
   const Bytes bytes = SizeOf(dtype) * (parts * columns);
   const TensorInfo partial = {StorageId(), dtype, 0, {parts, columns}, {columns, 1}};

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "graph/autocast.h"
@@ -31,6 +32,7 @@ class Training {
     tracer.BeginPhase({.name = "model"});
     model_.MoveToDevice();
     parameters_ = model_.Parameters();
+    optimizer_->Construct();
     if (t_.compile != CompileMode::kOff) compiled_ = compiler(run, model_);
   }
 
@@ -44,6 +46,7 @@ class Training {
       for (int64_t micro = 0; micro < t_.gradient_accumulation; ++micro) {
         Phase("forward", step, micro);
         {
+          CheckBf16();
           const AutocastRegion region(tracer_, Amp(), AmpDType());
           ModelOutput out = RunModel(x_, y_);
           Rebind(logits_, std::move(out.logits));
@@ -70,6 +73,7 @@ class Training {
         Fetch(x_, y_);
         Phase("forward", step, micro);
         {
+          CheckBf16();
           const AutocastRegion region(tracer_, Amp(), AmpDType());
           RebindOutputs(RunModel(x_, y_));
           Rebind(loss_, Div(outputs_.loss, static_cast<double>(t_.gradient_accumulation)));
@@ -90,6 +94,14 @@ class Training {
   ModelOutput RunModel(const Tensor& x, const Tensor& y) { return compiled_ ? (*compiled_)(x, y) : model_(x, y); }
 
   bool Amp() const { return t_.precision == Precision::kAmpFp16 || t_.precision == Precision::kAmpBf16; }
+  // torch.cuda.is_bf16_supported(), which autocast asks: before compute capability 8.0 it tries a tensor out, once.
+  void CheckBf16() {
+    constexpr int kFirstWithBf16 = 80;
+    if (t_.precision != Precision::kAmpBf16 || tracer_.device().compute_capability >= kFirstWithBf16) return;
+    if (!std::exchange(checked_bf16_, true)) {
+      FromHost(tracer_, DType::kBFloat16, {1}, Role::kScalar, {.data = HostData::kConstant, .number = 1});
+    }
+  }
   DType AmpDType() const { return t_.precision == Precision::kAmpFp16 ? DType::kFloat16 : DType::kBFloat16; }
 
   // Tokens and targets of the next batch: both are there before the old ones go.
@@ -152,6 +164,7 @@ class Training {
     for (int64_t batch = 0; batch < t_.evaluation->batches; ++batch) {
       Phase("evaluation", step, -1, batch);
       Fetch(x, y);
+      CheckBf16();
       const AutocastRegion region(tracer_, Amp(), AmpDType());
       ModelOutput out = RunModel(x, y);
       Rebind(logits, std::move(out.logits));
@@ -168,6 +181,7 @@ class Training {
       Phase("evaluation", step, -1, batch);
       Fetch(x, y);
       const GradMode no_grad(tracer_, false);
+      CheckBf16();
       const AutocastRegion region(tracer_, Amp(), AmpDType());
       Assign(outputs, RunModel(x, y));
     }
@@ -200,6 +214,7 @@ class Training {
   GradScaler scaler_;
   std::vector<ParameterPtr> parameters_;
   int64_t batches_taken_ = 0;
+  bool checked_bf16_ = false;
   ScopeId x_name_;
   ScopeId y_name_;
   Tensor x_, y_, logits_, loss_;

@@ -36,11 +36,17 @@ Tensor Optimizer::State(Tensor t, const Parameter& of, const char* name) {
 }
 
 std::span<const OptimizerInfo> Optimizers() {
+  static constexpr std::string_view kDecay = "weight_decay";
   static constexpr std::array kOptimizers = {
-      OptimizerInfo{OptimizerKind::kAdamw, "adamw", "Adam with decoupled weight decay", true, &MakeAdam},
-      OptimizerInfo{OptimizerKind::kAdam, "adam", "averages of gradients and of their squares", true, &MakeAdam},
-      OptimizerInfo{OptimizerKind::kSgd, "sgd", "gradient descent, with momentum if asked for", true, &MakeSgd},
-      OptimizerInfo{OptimizerKind::kAdafactor, "adafactor", "averages of squares by row and column", false,
+      OptimizerInfo{OptimizerKind::kAdamw, "adamw", "Adam with decoupled weight decay", true, kDecay, &MakeAdam},
+      OptimizerInfo{OptimizerKind::kAdam, "adam", "averages of gradients and of their squares", true, kDecay,
+                    &MakeAdam},
+      OptimizerInfo{OptimizerKind::kSgd, "sgd", "gradient descent, with momentum if asked for", true,
+                    "momentum, nesterov, weight_decay", &MakeSgd},
+      OptimizerInfo{OptimizerKind::kRmsprop, "rmsprop", "averages of squares", false, "momentum, weight_decay",
+                    &MakeRmsprop},
+      OptimizerInfo{OptimizerKind::kAdagrad, "adagrad", "sums of squares", true, kDecay, &MakeAdagrad},
+      OptimizerInfo{OptimizerKind::kAdafactor, "adafactor", "averages of squares by row and column", false, kDecay,
                     &MakeAdafactor},
   };
   return kOptimizers;

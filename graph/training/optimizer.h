@@ -28,8 +28,11 @@ class Optimizer {
  public:
   Optimizer(Tracer& tracer, std::vector<ParameterGroup> groups) : tracer_(tracer), groups_(std::move(groups)) {}
   virtual ~Optimizer() = default;
-  // Updates every parameter that has a gradient, group by group. State is born with the first step.
+  // Updates every parameter that has a gradient, group by group. State is born with the first step, unless Construct()
+  // makes it.
   virtual void Step() = 0;
+  // State that the constructor makes. Call once, with the parameters on the device.
+  virtual void Construct() {}
   // set_to_none=True: gradients go, in the order of the groups.
   void ZeroGrad();
   // Whether step() takes the scaler's factor and skips by itself (fused ones).
@@ -52,6 +55,7 @@ struct OptimizerInfo {
   std::string_view name;         // as a run file writes it
   std::string_view description;  // one line
   bool has_fused;                // foreach and for-loop there are always
+  std::string_view options;      // what a run file may set beside these
   std::unique_ptr<Optimizer> (*make)(Tracer& tracer, std::vector<ParameterGroup> groups, const OptimizerConfig& config);
 };
 

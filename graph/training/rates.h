@@ -8,6 +8,9 @@ constexpr double kLearningRate = 1e-4;
 constexpr double kBeta1 = 0.9;  // Adam's averages
 constexpr double kBeta2 = 0.999;
 constexpr double kAdamEpsilon = 1e-8;
+constexpr double kRmspropAlpha = 0.99;
+constexpr double kRmspropEpsilon = 1e-8;
+constexpr double kAdagradEpsilon = 1e-10;
 
 // The scaler's.
 constexpr double kInitialScale = 65536;

@@ -114,14 +114,16 @@ Status AdamUpdate(const KernelCall& c, const Context& x) {
 
 // --- SGD
 
-__global__ void SgdKernel(View p, View g, View buffer, FromScaler scaler, float momentum, float decay, bool is_new) {
+__global__ void SgdKernel(View p, View g, View buffer, FromScaler scaler, float momentum, float decay, bool is_new,
+                          bool nesterov) {
   if (scaler.Skips()) return;
   for (int64_t i = FirstElement(); i < p.size; i += ElementStride()) {
     const float parameter = p.Load<float>(i);
     float gradient = g.Load<float>(i) * scaler.Factor() + decay * parameter;
     if (buffer.data != nullptr) {
-      if (!is_new) gradient += momentum * buffer.Load<float>(i);
-      buffer.Store<float>(i, gradient);
+      const float sum = is_new ? gradient : momentum * buffer.Load<float>(i) + gradient;
+      buffer.Store<float>(i, sum);
+      gradient = nesterov ? gradient + momentum * sum : sum;
     }
     p.Store<float>(i, parameter - static_cast<float>(kLearningRate) * gradient);
   }
@@ -133,7 +135,73 @@ Status SgdStep(const KernelCall& c, const Context& x) {
     const View p = ViewOf(List(c.in, 0, n)[i]);
     Launch(x, Over(p.size), &SgdKernel, p, ViewOf(List(c.in, 1, n)[i]),
            lists == 3 ? ViewOf(List(c.in, 2, n)[i]) : View{}, ScalerOf(c), static_cast<float>(c.attributes.number),
-           static_cast<float>(c.attributes.second), c.attributes.integer[0] != 0);
+           static_cast<float>(c.attributes.second), c.attributes.integer[0] != 0, c.attributes.integer[2] != 0);
+  }
+  return {};
+}
+
+// --- RMSprop and Adagrad
+
+struct SquaresOf {
+  float kept, added;
+  template <typename T>
+  __device__ T operator()(T sum, T g) const {
+    return T(kept) * sum + T(added) * g * g;
+  }
+};
+Status SquaresInto(const KernelCall& c, const Context& x) {
+  const SquaresOf squares = {static_cast<float>(c.attributes.number), static_cast<float>(c.attributes.second)};
+  return Map<2>({c.in[0], c.in[1]}, c.in[0], squares, x);
+}
+struct ScaledSumOf {
+  float kept;
+  template <typename T>
+  __device__ T operator()(T a, T b) const {
+    return T(kept) * a + b;
+  }
+};
+Status ScaledSumInto(const KernelCall& c, const Context& x) {
+  return Map<2>({c.in[0], c.in[1]}, c.in[0], ScaledSumOf{static_cast<float>(c.attributes.number)}, x);
+}
+
+__global__ void RootUpdateKernel(View p, View g, View root, View buffer, float epsilon, float momentum, float rate) {
+  for (int64_t i = FirstElement(); i < p.size; i += ElementStride()) {
+    float update = g.Load<float>(i) / (root.Load<float>(i) + epsilon);
+    if (buffer.data != nullptr) {
+      update += momentum * buffer.Load<float>(i);
+      buffer.Store<float>(i, update);
+    }
+    p.Store<float>(i, p.Load<float>(i) + rate * update);
+  }
+}
+Status RootUpdate(const KernelCall& c, const Context& x) {
+  const View p = ViewOf(c.in[0]);
+  const float rate = c.attributes.integer[0] != 0 ? 1 : static_cast<float>(-kLearningRate);
+  Launch(x, Over(p.size), &RootUpdateKernel, p, ViewOf(c.in[1]), ViewOf(c.in[2]),
+         c.in.size() == 4 ? ViewOf(c.in[3]) : View{}, static_cast<float>(c.attributes.number),
+         static_cast<float>(c.attributes.second), rate);
+  return {};
+}
+
+__global__ void FusedAdagradKernel(View p, View g, View sums, FromScaler scaler, float decay) {
+  if (scaler.Skips()) return;
+  for (int64_t i = FirstElement(); i < p.size; i += ElementStride()) {
+    const float parameter = p.Load<float>(i);
+    const float gradient = g.Load<float>(i) * scaler.Factor() + decay * parameter;
+    const float sum = sums.Load<float>(i) + gradient * gradient;
+    sums.Store<float>(i, sum);
+    const float root = std::sqrt(sum) + static_cast<float>(kAdagradEpsilon);
+    p.Store<float>(i, parameter - static_cast<float>(kLearningRate) * gradient / root);
+  }
+}
+Status FusedAdagrad(const KernelCall& c, const Context& x) {
+  const FromScaler scaler = ScalerOf(c);
+  const size_t n = (c.in.size() - static_cast<size_t>(c.attributes.integer[1])) / 4;
+  for (size_t i = 0; i < n; ++i) {
+    const View p = ViewOf(List(c.in, 0, n)[i]);
+    Launch(x, Over(p.size), &FusedAdagradKernel, p, ViewOf(List(c.in, 1, n)[i]), ViewOf(List(c.in, 2, n)[i]), scaler,
+           static_cast<float>(c.attributes.number));
+    Launch(x, {.threads = 1}, &CountStepKernel, ViewOf(List(c.in, 3, n)[i]), scaler);
   }
   return {};
 }
@@ -164,6 +232,19 @@ struct Times {
     return a * b;
   }
 };
+struct TimesNumber {
+  double factor;
+  template <typename T>
+  __device__ T operator()(T a) const {
+    return a * T(factor);
+  }
+};
+Status ForeachMul(const KernelCall& c, const Context& x) {
+  for (size_t i = 0; i < c.in.size(); ++i) {
+    RETURN_IF_ERROR(Map<1>({c.in[i]}, c.out[i], TimesNumber{c.attributes.number}, x));
+  }
+  return {};
+}
 Status ForeachMulInto(const KernelCall& c, const Context& x) {
   for (const TensorSpan& t : c.in.first(c.in.size() - 1)) RETURN_IF_ERROR(Map<2>({t, c.in.back()}, t, Times{}, x));
   return {};
@@ -310,6 +391,11 @@ constexpr KernelEntry kEntries[] = {
     {OpKind::kAverageInto, &AverageInto},
     {OpKind::kAdamUpdate, &AdamUpdate},
     {OpKind::kSgdStep, &SgdStep},
+    {OpKind::kSquaresInto, &SquaresInto},
+    {OpKind::kScaledSumInto, &ScaledSumInto},
+    {OpKind::kRootUpdate, &RootUpdate},
+    {OpKind::kFusedAdagrad, &FusedAdagrad},
+    {OpKind::kForeachMul, &ForeachMul},
     {OpKind::kForeachNorm, &ForeachNorm},
     {OpKind::kForeachMulInto, &ForeachMulInto},
     {OpKind::kForeachSqrt, &ForeachSqrt},

@@ -116,6 +116,7 @@ Result<RunOutcome> SgdStep(const KernelCall& c) {
   const bool is_new = c.attributes.integer[0] != 0;
   const size_t lists = c.attributes.number != 0 ? 3 : 2;
   const size_t n = (c.in.size() - static_cast<size_t>(c.attributes.integer[1])) / lists;
+  const bool nesterov = c.attributes.integer[2] != 0;
   const auto rate = static_cast<float>(kLearningRate);
   for (size_t i = 0; i < n; ++i) {
     const TensorSpan& p = List(c.in, 0, n)[i];
@@ -131,8 +132,54 @@ Result<RunOutcome> SgdStep(const KernelCall& c) {
     UpdateAll<3>({p, g, List(c.in, 2, n)[i]}, {true, false, true}, [&](float& parameter, float value, float& buffer) {
       const float now = gradient(parameter, value);
       buffer = is_new ? now : momentum * buffer + now;
-      parameter -= rate * buffer;
+      parameter -= rate * (nesterov ? now + momentum * buffer : buffer);
     });
+  }
+  return RunOutcome::kDone;
+}
+
+Result<RunOutcome> SquaresInto(const KernelCall& c) {
+  const auto kept = static_cast<float>(c.attributes.number);
+  const auto added = static_cast<float>(c.attributes.second);
+  UpdateAll<2>({c.in[0], c.in[1]}, {true, false}, [&](float& sum, float g) { sum = kept * sum + added * g * g; });
+  return RunOutcome::kDone;
+}
+Result<RunOutcome> ScaledSumInto(const KernelCall& c) {
+  const auto kept = static_cast<float>(c.attributes.number);
+  UpdateAll<2>({c.in[0], c.in[1]}, {true, false}, [&](float& a, float b) { a = kept * a + b; });
+  return RunOutcome::kDone;
+}
+Result<RunOutcome> RootUpdate(const KernelCall& c) {
+  const auto epsilon = static_cast<float>(c.attributes.number);
+  const auto momentum = static_cast<float>(c.attributes.second);
+  const float rate = c.attributes.integer[0] != 0 ? 1 : static_cast<float>(-kLearningRate);
+  if (c.in.size() == 3) {
+    UpdateAll<3>({c.in[0], c.in[1], c.in[2]}, {true, false, false},
+                 [&](float& p, float g, float root) { p += rate * (g / (root + epsilon)); });
+  } else {
+    UpdateAll<4>({c.in[0], c.in[1], c.in[2], c.in[3]}, {true, false, false, true},
+                 [&](float& p, float g, float root, float& buffer) {
+                   buffer = momentum * buffer + g / (root + epsilon);
+                   p += rate * buffer;
+                 });
+  }
+  return RunOutcome::kDone;
+}
+Result<RunOutcome> FusedAdagrad(const KernelCall& c) {
+  const FromScaler scaler = FromScaler::Of(c);
+  if (scaler.skip) return RunOutcome::kDone;
+  const size_t n = (c.in.size() - static_cast<size_t>(c.attributes.integer[1])) / 4;
+  const auto decay = static_cast<float>(c.attributes.number);
+  const auto rate = static_cast<float>(kLearningRate);
+  for (size_t i = 0; i < n; ++i) {
+    const TensorSpan& step = List(c.in, 3, n)[i];
+    StoreNumber(step.dtype, step.data, ScalarOf(step) + 1);
+    UpdateAll<3>({List(c.in, 0, n)[i], List(c.in, 1, n)[i], List(c.in, 2, n)[i]}, {true, false, true},
+                 [&](float& p, float g, float& sum) {
+                   g = g * scaler.inverse_scale + decay * p;
+                   sum += g * g;
+                   p -= rate * g / (std::sqrt(sum) + static_cast<float>(kAdagradEpsilon));
+                 });
   }
   return RunOutcome::kDone;
 }
@@ -175,6 +222,12 @@ Result<RunOutcome> ForeachAdd(const KernelCall& c) {
   for (size_t i = 0; i < n; ++i) {
     Map<2>({c.in[i], c.in[n + i]}, c.out[i],
            [&](auto a, auto b) { return a + b * static_cast<decltype(a)>(c.attributes.number); });
+  }
+  return RunOutcome::kDone;
+}
+Result<RunOutcome> ForeachMul(const KernelCall& c) {
+  for (size_t i = 0; i < c.in.size(); ++i) {
+    Map<1>({c.in[i]}, c.out[i], [&](auto a) { return a * static_cast<decltype(a)>(c.attributes.number); });
   }
   return RunOutcome::kDone;
 }
@@ -256,6 +309,11 @@ std::span<const KernelEntry> OptimizerKernels() {
       KernelEntry{OpKind::kAverageInto, &AverageInto},
       KernelEntry{OpKind::kAdamUpdate, &AdamUpdate},
       KernelEntry{OpKind::kSgdStep, &SgdStep},
+      KernelEntry{OpKind::kSquaresInto, &SquaresInto},
+      KernelEntry{OpKind::kScaledSumInto, &ScaledSumInto},
+      KernelEntry{OpKind::kRootUpdate, &RootUpdate},
+      KernelEntry{OpKind::kFusedAdagrad, &FusedAdagrad},
+      KernelEntry{OpKind::kForeachMul, &ForeachMul},
       KernelEntry{OpKind::kForeachNorm, &ForeachNorm},
       KernelEntry{OpKind::kForeachMulInto, &ForeachMulInto},
       KernelEntry{OpKind::kForeachSqrt, &ForeachSqrt},

@@ -73,11 +73,15 @@ def random_training(r, model):
 
 
 def random_optimizer(r):
-    name = r.choice(["adamw", "adamw", "adam", "sgd", "adafactor"])
-    ways = ["foreach", "for-loop"] + (["fused"] if name != "adafactor" else [])
+    name = r.choice(["adamw", "adamw", "adam", "sgd", "rmsprop", "adagrad", "adafactor"])
+    ways = ["foreach", "for-loop"] + (["fused"] if name not in {"rmsprop", "adafactor"} else [])
     optimizer = {"name": name, "implementation": r.choice(ways)}
-    if name == "sgd" and r.random() < 0.6:
+    if name in {"sgd", "rmsprop"} and r.random() < 0.6:
         optimizer["momentum"] = 0.9
+    if name == "sgd" and "momentum" in optimizer and r.random() < 0.4:
+        optimizer["nesterov"] = True
+    if r.random() < 0.3:
+        optimizer["weight_decay"] = r.choice([0.0, 0.01])
     return optimizer
 
 

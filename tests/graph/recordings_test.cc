@@ -3,8 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "graph/training/loop.h"
+#include "sim/breakdown.h"
 #include "sim/lower.h"
 #include "sim/replay.h"
 #include "tests/support/recording.h"
@@ -33,6 +35,18 @@ TEST_P(Recordings, AreTracedEventByEvent) {
   EXPECT_EQ(replay->requested.bytes, recording->peak.requested);
   EXPECT_EQ(replay->allocated.bytes, recording->peak.allocated);
   EXPECT_EQ(replay->reserved.bytes, recording->peak.reserved);
+
+  // Every byte at the peak belongs to a category, and every tensor has a name, an op and a reason to be there.
+  const Result<MemoryState> state = StateAt(lowered.tape, options.allocator, replay->allocated.event);
+  ASSERT_TRUE(state.ok()) << state.error().message;
+  const Breakdown breakdown = BreakDown(*graph, lowered, *state);
+  EXPECT_EQ(std::accumulate(breakdown.categories.begin(), breakdown.categories.end(), Bytes()),
+            recording->peak.allocated);
+  for (const LiveTensor& tensor : breakdown.tensors) {
+    EXPECT_NE(tensor.tensor, "");
+    EXPECT_NE(tensor.op, "") << tensor.tensor;
+    EXPECT_NE(tensor.why, "") << tensor.tensor;
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Steps, Recordings, testing::ValuesIn(RecordingFolders(kRecordings)), [](const auto& folder) {

@@ -83,6 +83,14 @@ TEST(Refusals, EfficientAttentionTakesAlignedHeads) {
   EXPECT_EQ(ErrorOf(run), "");
 }
 
+TEST(Refusals, WhatOptDecidesAtRandom) {
+  RunConfig run = Tiny(Family::kOpt);
+  run.model.config = {{"layerdrop", 0.1}};
+  EXPECT_THAT(ErrorOf(run), HasSubstr("model.config.layerdrop"));
+  run.model.config = {{"layer_norm_elementwise_affine", false}};
+  EXPECT_THAT(ErrorOf(run), HasSubstr("model.config.layer_norm_elementwise_affine"));
+}
+
 TEST(Refusals, AnOddNumberOfRotatedDimensions) {
   RunConfig run = Tiny(Family::kLlama);
   run.model.head_dim = 7;
@@ -90,6 +98,38 @@ TEST(Refusals, AnOddNumberOfRotatedDimensions) {
   run = Tiny(Family::kPhi);
   run.model.config = {{"partial_rotary_factor", 0.4}};  // 3 of 8
   EXPECT_THAT(ErrorOf(run), HasSubstr("3 of a head's 8"));
+}
+
+// How many ops of a kind the run has.
+int64_t Count(const Graph& graph, OpKind kind) {
+  int64_t count = 0;
+  for (size_t i = 0; i < graph.ops.size(); ++i) count += graph.ops[OpId(i)].kind == kind ? 1 : 0;
+  return count;
+}
+
+TEST(AttentionChoice, FollowsTheDevice) {
+  RunConfig run = Tiny(Family::kLlama);
+  run.model.head_dim = 200;
+  for (const auto& [capability, flash] : {std::pair(75, false), {80, true}, {86, false}, {90, true}, {120, false}}) {
+    run.device.compute_capability = capability;
+    run.training.precision = Precision::kFp16;
+    const Result<Graph> graph = TraceRun(run);
+    ASSERT_TRUE(graph.ok()) << graph.error().message;
+    EXPECT_EQ(Count(*graph, OpKind::kFlashForward) > 0, flash) << capability;
+    EXPECT_EQ(Count(*graph, OpKind::kEfficientForward) > 0, !flash) << capability;
+  }
+}
+
+TEST(AttentionChoice, SaysWhereCudnnWouldRun) {
+  RunConfig run = Tiny(Family::kLlama);
+  run.device.compute_capability = 90;
+  const Result<Graph> graph = TraceRun(run);
+  ASSERT_TRUE(graph.ok()) << graph.error().message;
+  EXPECT_THAT(graph->assumptions, testing::Contains(HasSubstr("cuDNN")));
+  run.device.compute_capability = 80;
+  const Result<Graph> without = TraceRun(run);
+  ASSERT_TRUE(without.ok()) << without.error().message;
+  EXPECT_THAT(without->assumptions, testing::Not(testing::Contains(HasSubstr("cuDNN"))));
 }
 
 // Matrices and vectors of one layer, counted by hand: hidden 32, 4 heads and 2 for keys and values of 8, ffn 64,
@@ -106,6 +146,13 @@ TEST(Parameters, OfEachFamily) {
   constexpr int64_t kPlain = 32 * 64 + 64 + 64 * 32 + 32;
   EXPECT_EQ(ParametersOf(Tiny(Family::kPhi)), kEmbedding + 64 + kGrouped + (32 + 16 + 16 + 32) + kPlain + 2 * 2 * 32);
   EXPECT_EQ(ParametersOf(Tiny(Family::kGptNeox)), kEmbedding + (32 * 96 + 96) + (32 * 32 + 32) + kPlain + 3 * 2 * 32);
+  EXPECT_EQ(ParametersOf(Tiny(Family::kGemma)), kEmbedding + kGrouped + kGated + kNorms);
+  EXPECT_EQ(ParametersOf(Tiny(Family::kPhi3)), kEmbedding + kGrouped + kGated + kNorms);
+  constexpr int64_t kPositions = (16 + 2) * 32;
+  EXPECT_EQ(ParametersOf(Tiny(Family::kOpt)), kEmbedding + kPositions + 4 * (32 * 32 + 32) + kPlain + 3 * 2 * 32);
+  RunConfig projected = Tiny(Family::kOpt);
+  projected.model.config = {{"word_embed_proj_dim", int64_t{16}}, {"do_layer_norm_before", false}};
+  EXPECT_EQ(ParametersOf(projected), 64 * 16 + 2 * 16 * 32 + kPositions + 4 * (32 * 32 + 32) + kPlain + 2 * 2 * 32);
   RunConfig untied = Tiny(Family::kLlama);
   untied.model.tied_embeddings = false;
   EXPECT_EQ(ParametersOf(untied), 2 * kEmbedding + kGrouped + kGated + kNorms);

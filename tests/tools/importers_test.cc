@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "graph/model.h"
 #include "tools/config/python_value.h"
 #include "tools/config/run_file.h"
 
@@ -133,6 +134,46 @@ TEST(HuggingFace, LeftOutKeysHaveTheClassDefaults) {
   EXPECT_EQ(run->config.model.ffn, 3072);
   EXPECT_EQ(run->config.model.dropout, 0.1);
   EXPECT_THAT(run->notes, Contains(HasSubstr("model.hidden: 768, the default of gpt2's configuration class")));
+}
+
+// Counted by transformers 5.24 itself.
+TEST(HuggingFace, ModelsHaveTheirPublishedParameters) {
+  const auto parameters = [](std::string_view config) -> int64_t {
+    const Result<LoadedRun> run = Parse(config, "config.json");
+    EXPECT_TRUE(run.ok()) << run.error().message;
+    const Result<int64_t> count = CountParameters(run->config);
+    EXPECT_TRUE(count.ok()) << count.error().message;
+    return *count;
+  };
+  EXPECT_EQ(parameters(R"({"model_type": "gpt2"})"), 124439808);
+  EXPECT_EQ(parameters(R"({"model_type": "llama"})"), 6738415616);
+  EXPECT_EQ(parameters(R"({"model_type": "mistral"})"), 7241732096);
+  EXPECT_EQ(parameters(R"({"model_type": "qwen2"})"), 12049846272);
+  EXPECT_EQ(parameters(R"({"model_type": "qwen3"})"), 12049461248);
+  EXPECT_EQ(parameters(R"({"model_type": "gemma"})"), 8537680896);
+  EXPECT_EQ(parameters(R"({"model_type": "phi"})"), 1418270720);
+  EXPECT_EQ(parameters(R"({"model_type": "phi3"})"), 3821079552);
+  EXPECT_EQ(parameters(R"({"model_type": "gpt_neox"})"), 20554567680);
+  EXPECT_EQ(parameters(R"({"model_type": "opt"})"), 125239296);
+  EXPECT_EQ(parameters(R"({"model_type": "bert"})"), 109514298);
+  EXPECT_EQ(parameters(R"({"model_type": "t5"})"), 60506624);
+  // OPT-350M, Gemma 2B, Phi-4-mini.
+  EXPECT_EQ(parameters(R"({"model_type": "opt", "hidden_size": 1024, "num_hidden_layers": 24, "ffn_dim": 4096,
+    "num_attention_heads": 16, "word_embed_proj_dim": 512, "do_layer_norm_before": false, "layerdrop": 0.0})"),
+            331196416);
+  EXPECT_EQ(parameters(R"({"model_type": "gemma", "hidden_size": 2048, "num_hidden_layers": 18, "hidden_act": "gelu",
+    "num_attention_heads": 8, "num_key_value_heads": 1, "intermediate_size": 16384, "hidden_activation": null})"),
+            2506172416);
+  EXPECT_EQ(parameters(R"({"model_type": "phi3", "num_attention_heads": 24, "num_key_value_heads": 8,
+    "vocab_size": 200064, "tie_word_embeddings": true, "partial_rotary_factor": 0.75, "sliding_window": 262144})"),
+            3836021760);
+}
+
+TEST(HuggingFace, AttentionBiasIsNotOneOfTheMlp) {
+  const Result<LoadedRun> run = Parse(R"({"model_type": "llama", "attention_bias": true})", "config.json");
+  ASSERT_TRUE(run.ok()) << run.error().message;
+  EXPECT_FALSE(run->config.model.bias);
+  EXPECT_THAT(run->config.model.config, testing::ElementsAre(ConfigField{"attention_bias", true}));
 }
 
 TEST(HuggingFace, UnknownTypesNeedTheKeysOfALlama) {

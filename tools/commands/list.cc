@@ -7,10 +7,13 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "graph/model.h"
+#include "graph/training/optimizer.h"
 #include "passes/pass.h"
 #include "sim/allocator.h"
 #include "tools/commands/command.h"
 #include "tools/config/devices.h"
+#include "tools/config/run_file.h"
 #include "tools/config/size.h"
 #include "tools/config/words.h"
 
@@ -27,12 +30,31 @@ struct Entry {
   std::string description;
 };
 
-std::vector<Entry> Models() {
+// 124439808 as "124,439,808".
+std::string WithCommas(int64_t number) {
+  constexpr size_t kGroup = 3;
+  std::string text = fmt::format("{}", number);
+  for (size_t i = text.size(); i > kGroup; i -= kGroup) text.insert(i - kGroup, ",");
+  return text;
+}
+
+// Of the model that the family's configuration class describes by itself.
+Result<int64_t> DefaultParameters(std::string_view family) {
+  ASSIGN_OR_RETURN(const LoadedRun run, ParseRun(fmt::format("{{\"model_type\": \"{}\"}}", family), "config.json", {}));
+  return CountParameters(run.config);
+}
+
+Result<std::vector<Entry>> Models() {
   std::vector<Entry> entries;
-  for (const auto& [word, family] : kFamilyWords) {
-    const bool nanogpt = family == Family::kGpt2;
-    entries.push_back({std::string(word), nanogpt ? "implementations nanogpt (the default) and transformers"
-                                                  : "implementation transformers"});
+  for (const ModelInfo& model : tidemark::Models()) {
+    if (model.implementation == Implementation::kNanogpt) continue;  // the family's other entry names it
+    ASSIGN_OR_RETURN(const int64_t parameters, DefaultParameters(model.name));
+    const char* implementations = model.family == Family::kGpt2
+                                      ? "implementations nanogpt (the default) and transformers"
+                                      : "implementation transformers";
+    entries.push_back(
+        {std::string(model.name), fmt::format("{}; {}; {} parameters where a config.json says nothing else",
+                                              model.description, implementations, WithCommas(parameters))});
   }
   return entries;
 }
@@ -65,11 +87,15 @@ std::vector<Entry> AllocatorEntries() {
   return entries;
 }
 
-std::vector<Entry> Optimizers() {
-  return {{"adamw", "implementation fused, foreach (the default) or for-loop; weight_decay"},
-          {"adam", "implementation fused, foreach (the default) or for-loop; weight_decay"},
-          {"sgd", "implementation fused, foreach (the default) or for-loop; momentum, weight_decay"},
-          {"adafactor", "implementation foreach (the default) or for-loop; weight_decay"}};
+std::vector<Entry> OptimizerEntries() {
+  std::vector<Entry> entries;
+  for (const OptimizerInfo& info : Optimizers()) {
+    entries.push_back({std::string(info.name),
+                       fmt::format("{}; implementation {}foreach or for-loop (default: {}); {}", info.description,
+                                   info.has_fused ? "fused, " : "",
+                                   info.kind == OptimizerKind::kAdafactor ? "for-loop" : "foreach", info.options)});
+  }
+  return entries;
 }
 
 Result<std::vector<Entry>> Entries(const std::string& kind) {
@@ -77,7 +103,7 @@ Result<std::vector<Entry>> Entries(const std::string& kind) {
   if (kind == "devices") return Devices();
   if (kind == "passes") return PassEntries();
   if (kind == "allocators") return AllocatorEntries();
-  return Optimizers();
+  return OptimizerEntries();
 }
 
 Result<Outcome> RunList(const ListOptions& options) {

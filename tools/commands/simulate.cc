@@ -58,6 +58,8 @@ Result<Outcome> RunSimulate(const SimulateOptions& options) {
   report.run = run;
   report.counts.ops = static_cast<int64_t>(graph.ops.size());
   report.counts.parameters = graph.parameters;
+  report.assumptions = loaded.notes;
+  report.assumptions.insert(report.assumptions.end(), graph.assumptions.begin(), graph.assumptions.end());
   report.time = TimeReportOf(graph, run.device);
   if (run.training.evaluation && report.fits) {
     ASSIGN_OR_RETURN(report.without_evaluation, SimulateWithoutEvaluation(run));
@@ -65,8 +67,7 @@ Result<Outcome> RunSimulate(const SimulateOptions& options) {
   const std::vector<int64_t> times = files->wants_times() ? EventTimes(built, run.device) : std::vector<int64_t>();
   RETURN_IF_ERROR(files->Finish(report, input.replay.allocator, *describer, times));
   Outcome outcome = ReportOutcome(report, options.output);
-  outcome.notes = loaded.notes;
-  outcome.notes.insert(outcome.notes.end(), graph.assumptions.begin(), graph.assumptions.end());
+  outcome.notes = report.assumptions;
   for (const PassRun& pass : built.passes) {
     outcome.notes.push_back(DescribePass(pass));
     for (const std::string& note : pass.notes) outcome.notes.push_back(fmt::format("{}: {}", pass.name, note));

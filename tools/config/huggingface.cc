@@ -38,11 +38,34 @@ constexpr ClassDefaults kDefaults[] = {
 
 // Keys that decide memory beyond the run file's own; handed on to model.config verbatim.
 constexpr std::string_view kHandedOn[] = {
-    "hidden_act",        "hidden_activation",  "activation_function", "partial_rotary_factor",
-    "sliding_window",    "use_sliding_window", "max_window_layers",   "use_parallel_residual",
-    "qk_layernorm",      "rotary_pct",         "word_embed_proj_dim", "num_decoder_layers",
-    "feed_forward_proj", "mlp_bias",
+    "hidden_act",
+    "hidden_activation",
+    "activation_function",
+    "partial_rotary_factor",
+    "sliding_window",
+    "use_sliding_window",
+    "max_window_layers",
+    "use_parallel_residual",
+    "qk_layernorm",
+    "rotary_pct",
+    "word_embed_proj_dim",
+    "num_decoder_layers",
+    "feed_forward_proj",
+    "mlp_bias",
+    "enable_bias",
+    "do_layer_norm_before",
+    "layerdrop",
+    "attention_dropout",
+    "attn_pdrop",
+    "embd_pdrop",
+    "_remove_final_layer_norm",
+    "layer_norm_elementwise_affine",
+    "use_bidirectional_attention",
+    "attention_probs_dropout_prob",
 };
+
+// Classes that read attention_bias; files of others may have it all the same.
+constexpr std::string_view kBiased[] = {"llama", "qwen3", "gemma"};
 
 constexpr int64_t kSequenceAssumed = 2048;
 
@@ -63,9 +86,9 @@ class Importer {
     Number("ffn", {"intermediate_size", "n_inner", "ffn_dim", "d_ff"}, defaults_.ffn);
     Number("vocab", {"vocab_size"}, defaults_.vocab);
     Number("context", {"max_position_embeddings", "n_positions", "n_ctx"}, defaults_.positions);
-    Copy("bias", {"attention_bias"}, "");
     Copy("tied_embeddings", {"tie_word_embeddings"}, defaults_.tied ? "true" : "false");
-    Copy("dropout", {"resid_pdrop", "hidden_dropout_prob", "dropout_rate", "dropout", "attention_dropout"},
+    Copy("dropout",
+         {"resid_pdrop", "hidden_dropout_prob", "hidden_dropout", "dropout_rate", "dropout", "attention_dropout"},
          fmt::format("{}", defaults_.dropout));
     HandOn();
     DocumentNode training = Training();
@@ -111,6 +134,16 @@ class Importer {
       if (node == nullptr) continue;
       const bool is_null = node->kind == DocumentNode::Kind::kNull;
       if (!is_null || key == "sliding_window") AddField(further, std::string(key), *node);  // null: no window
+    }
+    const DocumentNode* bias = Find({"attention_bias"});
+    if (bias != nullptr && std::ranges::count(kBiased, family_) != 0) AddField(further, "attention_bias", *bias);
+    if (family_ == "opt" && Find({"attention_dropout"}) == nullptr) {  // the one class with two defaults
+      AddField(further, "attention_dropout", MakeScalar("0", config_.place));
+    }
+    const DocumentNode* rope = Find({"rope_parameters"});
+    const DocumentNode* factor = rope != nullptr ? FindField(*rope, "partial_rotary_factor") : nullptr;
+    if (factor != nullptr && FindField(further, "partial_rotary_factor") == nullptr) {
+      AddField(further, family_ == "gpt_neox" ? "rotary_pct" : "partial_rotary_factor", *factor);
     }
     if (!further.fields.empty()) AddField(model_, "config", std::move(further));
   }

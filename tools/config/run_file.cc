@@ -105,14 +105,26 @@ Result<OptimizerConfig> ReadOptimizer(const DocumentNode& node) {
   reader.Word("implementation", &optimizer.implementation,
               Words<OptimizerImplementation>(kOptimizerImplementationWords));
   reader.Number("momentum", &optimizer.momentum, {.min = 0, .max = 1});
+  reader.Bool("nesterov", &optimizer.nesterov);
   reader.Number("weight_decay", &weight_decay, {.min = 0});
+  for (const char* key : {"amsgrad", "centered", "maximize", "capturable", "differentiable"}) {
+    bool value = false;
+    reader.Bool(key, &value);
+    if (value)
+      return InvalidInput(
+          fmt::format("{}: training.optimizer.{} can't be simulated; leave it out", reader.place(), key));
+  }
   RETURN_IF_ERROR(reader.Finish());
   if (reader.Has("weight_decay")) optimizer.weight_decay = weight_decay;
   if (optimizer.kind == OptimizerKind::kAdafactor && !reader.Has("implementation")) {
     optimizer.implementation = OptimizerImplementation::kForLoop;  // PyTorch's default for it
   }
-  if (optimizer.momentum != 0 && optimizer.kind != OptimizerKind::kSgd) {
-    return InvalidInput(fmt::format("{}: training.optimizer.momentum belongs to sgd", reader.place()));
+  const bool is_sgd = optimizer.kind == OptimizerKind::kSgd;
+  if (optimizer.momentum != 0 && !is_sgd && optimizer.kind != OptimizerKind::kRmsprop) {
+    return InvalidInput(fmt::format("{}: training.optimizer.momentum belongs to sgd and rmsprop", reader.place()));
+  }
+  if (optimizer.nesterov && (!is_sgd || optimizer.momentum == 0)) {
+    return InvalidInput(fmt::format("{}: training.optimizer.nesterov belongs to sgd with momentum", reader.place()));
   }
   return optimizer;
 }

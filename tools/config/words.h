@@ -27,10 +27,9 @@ inline constexpr std::pair<std::string_view, AttentionChoice> kAttentionWords[] 
     {"math", AttentionChoice::kMath},
     {"eager", AttentionChoice::kEager}};
 inline constexpr std::pair<std::string_view, OptimizerKind> kOptimizerWords[] = {
-    {"adamw", OptimizerKind::kAdamw},
-    {"adam", OptimizerKind::kAdam},
-    {"sgd", OptimizerKind::kSgd},
-    {"adafactor", OptimizerKind::kAdafactor}};
+    {"adamw", OptimizerKind::kAdamw},     {"adam", OptimizerKind::kAdam},
+    {"sgd", OptimizerKind::kSgd},         {"rmsprop", OptimizerKind::kRmsprop},
+    {"adagrad", OptimizerKind::kAdagrad}, {"adafactor", OptimizerKind::kAdafactor}};
 inline constexpr std::pair<std::string_view, OptimizerImplementation> kOptimizerImplementationWords[] = {
     {"fused", OptimizerImplementation::kFused},
     {"foreach", OptimizerImplementation::kForeach},

@@ -148,6 +148,7 @@ Json TrainingJson(const TrainingConfig& t) {
   Json optimizer = {{"name", WordOf(kOptimizerWords, t.optimizer.kind)},
                     {"implementation", WordOf(kOptimizerImplementationWords, t.optimizer.implementation)}};
   if (t.optimizer.momentum != 0) optimizer["momentum"] = t.optimizer.momentum;
+  if (t.optimizer.nesterov) optimizer["nesterov"] = true;
   if (t.optimizer.weight_decay) optimizer["weight_decay"] = *t.optimizer.weight_decay;
   Json compile = t.compile == CompileMode::kFirstRun ? Json("first-run") : Json(t.compile == CompileMode::kOn);
   Json evaluation = nullptr;
@@ -252,6 +253,7 @@ std::string ReportJson(const Report& report) {
     json["without_evaluation"] = {{"allocated_bytes", report.without_evaluation->allocated.count()},
                                   {"reserved_bytes", report.without_evaluation->reserved.count()}};
   }
+  json["assumptions"] = report.assumptions;
   if (report.addresses) json["addresses"] = *report.addresses;
   return json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
 }

@@ -68,6 +68,10 @@ const char* ClassOf(OptimizerKind kind) {
       return "Adam";
     case OptimizerKind::kSgd:
       return "SGD";
+    case OptimizerKind::kRmsprop:
+      return "RMSprop";
+    case OptimizerKind::kAdagrad:
+      return "Adagrad";
     case OptimizerKind::kAdafactor:
       return "Adafactor";
   }
@@ -246,10 +250,12 @@ class Program {
     std::string how = o.implementation == OptimizerImplementation::kFused     ? "fused=True"
                       : o.implementation == OptimizerImplementation::kForeach ? "foreach=True"
                                                                               : "foreach=False";
-    if (o.implementation == OptimizerImplementation::kForLoop && o.kind != OptimizerKind::kAdafactor) {
+    const bool knows_fused = o.kind != OptimizerKind::kAdafactor && o.kind != OptimizerKind::kRmsprop;
+    if (o.implementation == OptimizerImplementation::kForLoop && knows_fused) {
       how += ", fused=False";
     }
     if (o.momentum != 0) how += fmt::format(", momentum={}", o.momentum);
+    if (o.nesterov) how += ", nesterov=True";
     if (nanogpt_) {  // matrices decay, vectors don't
       lines_.Add("parameters = [p for p in model.parameters() if p.requires_grad]");
       lines_.Add("groups = [{{\"params\": [p for p in parameters if p.dim() >= 2], \"weight_decay\": {}}},",

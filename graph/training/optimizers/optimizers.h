@@ -10,6 +10,10 @@ namespace tidemark {
 
 std::unique_ptr<Optimizer> MakeAdam(Tracer& tracer, std::vector<ParameterGroup> groups, const OptimizerConfig& config);
 std::unique_ptr<Optimizer> MakeSgd(Tracer& tracer, std::vector<ParameterGroup> groups, const OptimizerConfig& config);
+std::unique_ptr<Optimizer> MakeRmsprop(Tracer& tracer, std::vector<ParameterGroup> groups,
+                                       const OptimizerConfig& config);
+std::unique_ptr<Optimizer> MakeAdagrad(Tracer& tracer, std::vector<ParameterGroup> groups,
+                                       const OptimizerConfig& config);
 std::unique_ptr<Optimizer> MakeAdafactor(Tracer& tracer, std::vector<ParameterGroup> groups,
                                          const OptimizerConfig& config);
 

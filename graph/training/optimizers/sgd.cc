@@ -6,8 +6,11 @@ namespace {
 
 class Sgd : public Optimizer {
  public:
-  Sgd(Tracer& tracer, std::vector<ParameterGroup> groups, OptimizerImplementation how, double momentum)
-      : Optimizer(tracer, std::move(groups)), how_(how), momentum_(momentum) {}
+  Sgd(Tracer& tracer, std::vector<ParameterGroup> groups, const OptimizerConfig& config)
+      : Optimizer(tracer, std::move(groups)),
+        how_(config.implementation),
+        momentum_(config.momentum),
+        nesterov_(config.nesterov) {}
 
   bool TakesGradScale() const override { return how_ == OptimizerImplementation::kFused; }
 
@@ -40,10 +43,11 @@ class Sgd : public Optimizer {
     const Pointers buffer_list = PointersTo(buffers);
     const Pointers scalars = ScalarsOf(grad_scale_);
     const double decay = how_ == OptimizerImplementation::kFused ? weight_decay : 0;  // else the gradients have it
-    tracer_.EmitInPlace(
-        OpKind::kSgdStep, Joined({&lists.parameters, &gradients, &buffer_list, &scalars}),
-        Joined({&lists.parameters, &buffer_list}),
-        {.number = momentum_, .second = decay, .integer = {first ? 1 : 0, static_cast<int64_t>(scalars.size())}});
+    tracer_.EmitInPlace(OpKind::kSgdStep, Joined({&lists.parameters, &gradients, &buffer_list, &scalars}),
+                        Joined({&lists.parameters, &buffer_list}),
+                        {.number = momentum_,
+                         .second = decay,
+                         .integer = {first ? 1 : 0, static_cast<int64_t>(scalars.size()), nesterov_ ? 1 : 0}});
   }
 
   void ForLoop(const Lists& lists, std::vector<Tensor>& buffers, double weight_decay) {
@@ -60,6 +64,13 @@ class Sgd : public Optimizer {
         continue;
       }
       if (first) buffers.push_back(NewBuffer(gradient, *lists.owners[i]));
+      if (nesterov_) {
+        if (!first)
+          tracer_.EmitInPlace(OpKind::kScaledSumInto, {&buffers[i], &gradient}, {&buffers[i]}, {.number = momentum_});
+        gradient = tracer_.Emit(OpKind::kAdd, {&gradient, &buffers[i]}, Like(gradient), {.number = momentum_});
+        tracer_.EmitInPlace(OpKind::kSgdStep, {&parameter, &gradient}, {&parameter});
+        continue;
+      }
       tracer_.EmitInPlace(OpKind::kSgdStep, {&parameter, &gradient, &buffers[i]}, {&parameter, &buffers[i]},
                           {.number = momentum_, .integer = {first ? 1 : 0}});
       gradient = buffers[i];  // the buffer takes the gradient's name
@@ -72,13 +83,14 @@ class Sgd : public Optimizer {
 
   OptimizerImplementation how_;
   double momentum_;
+  bool nesterov_;
   std::vector<std::vector<Tensor>> buffers_;  // by group and parameter
 };
 
 }  // namespace
 
 std::unique_ptr<Optimizer> MakeSgd(Tracer& tracer, std::vector<ParameterGroup> groups, const OptimizerConfig& config) {
-  return std::make_unique<Sgd>(tracer, std::move(groups), config.implementation, config.momentum);
+  return std::make_unique<Sgd>(tracer, std::move(groups), config);
 }
 
 }  // namespace tidemark

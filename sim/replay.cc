@@ -62,6 +62,8 @@ class Driver {
     for (ReplayObserver* observer : options_.observers) observer->OnEvent(observation);
   }
 
+  // What is there before the first event counts, too.
+  void Begin() { NotePeaks(); }
   // False: the replay ends here.
   bool NextEvent() {
     ++event_;
@@ -161,6 +163,7 @@ Result<Replay> RunReplay(const Tape& tape, const ReplayOptions& options) {
   RETURN_IF_ERROR(allocator->Plan(tape));
   std::vector<BlockHandle> handles = HandlesOf(*allocator, tape);
   Driver driver(*allocator, options);
+  driver.Begin();
   if (driver.watched()) {
     RunWatched(tape, handles, driver);
   } else {

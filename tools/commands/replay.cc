@@ -56,8 +56,12 @@ Result<Report> Replayed(const Recording& recording, const CommandOptions& option
   ASSIGN_OR_RETURN(Report report, BuildReport(input));
   report.allocator.initial = nullptr;
   if (check) {
-    report.addresses = fmt::format("{} of {} addresses match", check->equal(), check->compared());
-    if (!check->first_difference().empty()) *report.addresses += "; first: " + check->first_difference();
+    const std::string& incomparable = recording.snapshot->incomparable;
+    report.addresses = !incomparable.empty()
+                           ? "addresses aren't compared: " + incomparable
+                           : fmt::format("{} of {} addresses match", check->equal(), check->compared());
+    if (incomparable.empty() && !check->first_difference().empty())
+      *report.addresses += "; first: " + check->first_difference();
   }
   RETURN_IF_ERROR(files->Finish(report, input.replay.allocator, *describer, {}));
   return report;

@@ -237,8 +237,8 @@ class SnapshotReader {
     const Value traces = tree_.Find(root, "device_traces");
     // Before 1.13 a snapshot was the list of segments alone.
     const bool legacy = tree_.kind(root) == ValueKind::kList;
-    if (!legacy && tree_.kind(segments) != ValueKind::kList) {
-      return Wrong("not a memory snapshot: it has no list of segments");
+    if (!legacy && tree_.kind(segments) != ValueKind::kList && tree_.kind(traces) != ValueKind::kList) {
+      return Wrong("not a memory snapshot: it has no list of segments and no device_traces");
     }
     PickDevice(traces, legacy ? root : segments);
     for (const Value segment : tree_.Items(legacy ? root : segments)) {

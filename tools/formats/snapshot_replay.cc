@@ -171,26 +171,113 @@ class Walk {
   int64_t unexplained_ = 0;
 };
 
+// What a trace without segments says by itself, going forwards.
+class ForwardWalk {
+ public:
+  explicit ForwardWalk(const std::vector<TraceEntry>& trace) : alloc_of_free_(trace.size(), kNone) {
+    std::unordered_map<int64_t, size_t> alive;  // alloc entries, by address
+    std::map<int64_t, int64_t> known;           // memory that came within the trace: begin -> end
+    for (size_t i = 0; i < trace.size(); ++i) {
+      const TraceEntry& entry = trace[i];
+      if (entry.private_pool) continue;
+      const auto holder = [&] {
+        const auto after = known.upper_bound(entry.address);
+        return after == known.begin() ? known.end() : std::prev(after);
+      };
+      switch (entry.action) {
+        case TraceAction::kSegmentAlloc:
+        case TraceAction::kSegmentMap:
+          known[entry.address] = entry.address + entry.size;
+          if (entry.action == TraceAction::kSegmentAlloc) later_addresses_.push_back(entry.address);
+          break;
+        case TraceAction::kAlloc: {
+          alive[entry.address] = i;
+          const auto found = holder();
+          unknown_memory_ = unknown_memory_ || found == known.end() || found->second <= entry.address;
+          break;
+        }
+        case TraceAction::kFreeCompleted:
+          if (const auto alloc = alive.find(entry.address); alloc != alive.end()) {
+            alloc_of_free_[i] = alloc->second;
+            alive.erase(alloc);
+          } else {
+            before_.push_back(i);
+          }
+          break;
+        default:
+          break;
+      }
+    }
+  }
+
+  const std::vector<size_t>& alloc_of_free() const { return alloc_of_free_; }
+  const std::vector<int64_t>& later_addresses() const { return later_addresses_; }
+  // Frees of what was there before the trace.
+  const std::vector<size_t>& before() const { return before_; }
+  bool from_the_start() const { return before_.empty() && !unknown_memory_; }
+
+ private:
+  std::vector<size_t> alloc_of_free_;
+  std::vector<int64_t> later_addresses_;
+  std::vector<size_t> before_;
+  bool unknown_memory_ = false;  // something lies where no segment of the trace is
+};
+
 // Puts the pieces together, forwards.
 class ReplayBuilder {
  public:
-  ReplayBuilder(const Snapshot& snapshot, const Walk& walk) : snapshot_(snapshot), walk_(walk) {}
+  ReplayBuilder(const Snapshot& snapshot, const std::vector<size_t>& alloc_of_free)
+      : snapshot_(snapshot), alloc_of_free_(alloc_of_free) {}
 
-  SnapshotReplay Run() {
-    id_of_entry_.resize(snapshot_.trace.size());
-    for (size_t i = 1; i < snapshot_.stacks.size(); ++i) texts_.push_back(result_.tape.texts.Add(snapshot_.stacks[i]));
-    for (const auto& [address, segment] : walk_.segments()) AddSegment(address, segment);
-    result_.initial.later_addresses = walk_.later_addresses();
-    for (size_t i = 0; i < snapshot_.trace.size(); ++i) AddEntry(i);
-    result_.notes = snapshot_.notes;
-    if (walk_.unexplained() != 0) {
-      result_.notes.push_back(fmt::format("{} events of the trace don't fit its segments", walk_.unexplained()));
+  // From the state that a walk back through the trace arrived at.
+  SnapshotReplay RunFrom(const Walk& walk) {
+    AddTexts();
+    for (const auto& [address, segment] : walk.segments()) AddSegment(address, segment);
+    result_.initial.later_addresses = walk.later_addresses();
+    AddTrace();
+    if (walk.unexplained() != 0) {
+      result_.notes.push_back(fmt::format("{} events of the trace don't fit its segments", walk.unexplained()));
     }
+    return Finish();
+  }
+
+  // From nothing but the trace.
+  SnapshotReplay RunForwards(const ForwardWalk& walk) {
+    AddTexts();
+    for (const size_t free : walk.before()) {
+      const TraceEntry& entry = snapshot_.trace[free];
+      before_of_free_[free] = NewAllocation(entry.address, entry.stack);
+      AddEvent(EventKind::kAlloc, before_of_free_[free]);
+      result_.tape.events.back().stream = StreamNumber(entry.stream);
+      result_.tape.events.back().bytes = Bytes(entry.size);
+    }
+    result_.initial.later_addresses = walk.later_addresses();
+    AddTrace();
+    if (!walk.from_the_start()) {
+      result_.initial.later_addresses.clear();
+      result_.incomparable = "the trace doesn't say what was there before it";
+      result_.notes.push_back(
+          fmt::format("there are no segments and the trace doesn't begin with its process: what was there before is "
+                      "unknown, but for {} blocks that are freed later",
+                      walk.before().size()));
+    }
+    return Finish();
+  }
+
+ private:
+  void AddTexts() {
+    for (size_t i = 1; i < snapshot_.stacks.size(); ++i) texts_.push_back(result_.tape.texts.Add(snapshot_.stacks[i]));
+  }
+  void AddTrace() {
+    id_of_entry_.resize(snapshot_.trace.size());
+    for (size_t i = 0; i < snapshot_.trace.size(); ++i) AddEntry(i);
+  }
+  SnapshotReplay Finish() {
+    result_.notes.insert(result_.notes.begin(), snapshot_.notes.begin(), snapshot_.notes.end());
     if (left_out_ != 0) result_.notes.push_back(fmt::format("{} events of private pools are left out", left_out_));
     return std::move(result_);
   }
 
- private:
   int32_t StreamNumber(int64_t handle) {
     if (handle == 0) return 0;
     return streams_.try_emplace(handle, static_cast<int32_t>(streams_.size()) + 1).first->second;
@@ -258,7 +345,7 @@ class ReplayBuilder {
 
   void AddFree(size_t index) {
     AllocationId id;
-    if (const size_t alloc = walk_.alloc_of_free()[index]; alloc != kNone) {
+    if (const size_t alloc = alloc_of_free_[index]; alloc != kNone) {
       id = id_of_entry_[alloc];
     } else if (const auto before = before_of_free_.find(index); before != before_of_free_.end()) {
       id = before->second;
@@ -269,7 +356,7 @@ class ReplayBuilder {
   }
 
   const Snapshot& snapshot_;
-  const Walk& walk_;
+  const std::vector<size_t>& alloc_of_free_;
   SnapshotReplay result_;
   std::vector<TextId> texts_;  // by stack - 1
   std::unordered_map<int64_t, int32_t> streams_;
@@ -283,9 +370,13 @@ class ReplayBuilder {
 }  // namespace
 
 SnapshotReplay ReplayOf(const Snapshot& snapshot) {
+  if (snapshot.segments.empty() && !snapshot.trace.empty()) {
+    const ForwardWalk walk(snapshot.trace);
+    return ReplayBuilder(snapshot, walk.alloc_of_free()).RunForwards(walk);
+  }
   Walk walk(snapshot);
   walk.Run();
-  return ReplayBuilder(snapshot, walk).Run();
+  return ReplayBuilder(snapshot, walk.alloc_of_free()).RunFrom(walk);
 }
 
 AddressCheck::AddressCheck(const SnapshotReplay& recorded) : recorded_(recorded) {}

@@ -7,12 +7,23 @@
 #include <optional>
 #include <unordered_map>
 
+#include "graph/base/check.h"
+#include "sim/allocators/caching/profile.h"
+#include "sim/allocators/caching/rounding.h"
+#include "sim/allocators/caching/settings.h"
+
 namespace tidemark {
 namespace {
 
-// How PyTorch's allocator rounds requests, and the rest of a large block that it doesn't split off.
-constexpr Bytes kBlockStep{512};
 constexpr Bytes kTooSmallToSplitLarge = kMiB;
+
+// The settings of the recorded process; the defaults where its conf string isn't one of the newest release.
+caching::Settings SettingsOf(const Snapshot& snapshot) {
+  const auto profile = caching::FindProfile("pytorch");
+  CHECK(profile.ok());
+  Result<caching::Settings> settings = caching::ParseSettings(snapshot.conf, **profile);
+  return settings.ok() ? *std::move(settings) : caching::Settings();
+}
 
 constexpr size_t kNone = SIZE_MAX;
 
@@ -34,7 +45,8 @@ struct WalkSegment {
 // The state of the allocator, going back in time.
 class Walk {
  public:
-  explicit Walk(const Snapshot& snapshot) : snapshot_(snapshot), alloc_of_free_(snapshot.trace.size(), kNone) {
+  explicit Walk(const Snapshot& snapshot)
+      : snapshot_(snapshot), settings_(SettingsOf(snapshot)), alloc_of_free_(snapshot.trace.size(), kNone) {
     for (const SnapshotSegment& segment : snapshot.segments) {
       if (segment.private_pool) continue;
       WalkSegment& to = segments_[segment.address];
@@ -110,11 +122,17 @@ class Walk {
     const int64_t segment_end = segment->first + segment->second.size.count();
     const int64_t limit = next == blocks.end() ? segment_end : next->first;
     const Bytes hole(limit - entry.address);
-    Bytes size = std::max(kBlockStep, RoundUp(Bytes(entry.size), kBlockStep));
-    if (size > hole || hole == Bytes(0)) return Unexplained();
-    const bool never_splits_off = segment->second.large && !segment->second.expandable;
-    if (never_splits_off && hole - size <= kTooSmallToSplitLarge) size = hole;
+    if (entry.size <= 0 || entry.size > hole.count()) return Unexplained();
+    Bytes size(caching::RoundSize(entry.size, settings_));
+    if (size > hole) return Unexplained();
+    if (!SplitsOff(segment->second, size, hole - size)) size = hole;
     blocks[entry.address] = {size, Bytes(entry.size), index, entry.stack};
+  }
+
+  // Whether the rest of a free block is split off.
+  bool SplitsOff(const WalkSegment& segment, Bytes size, Bytes rest) const {
+    if (!segment.large || settings_.expandable_segments) return true;
+    return static_cast<uint64_t>(size.count()) < settings_.max_split_size && rest > kTooSmallToSplitLarge;
   }
 
   // Pages that came are taken away again, from the end (or the beginning) of a mapped run.
@@ -165,6 +183,7 @@ class Walk {
   void Unexplained() { ++unexplained_; }
 
   const Snapshot& snapshot_;
+  caching::Settings settings_;
   std::map<int64_t, WalkSegment> segments_;
   std::vector<size_t> alloc_of_free_;
   std::vector<int64_t> later_addresses_;

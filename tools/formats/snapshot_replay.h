@@ -30,7 +30,8 @@ struct SnapshotReplay {
 //
 //   final      [ a ][ b ][    hole    ]
 //   - alloc b  [ a ][      hole       ]
-//   - free c   [ a ][  c  ][   hole   ]      c's block: its rounded request, and what would be too little to split off
+//   - free c   [ a ][  c  ][   hole   ]      c's block: its request as rounded by the recorded settings, and
+//                                              what would be too little to split off
 //
 // Of a trace without segments, frees are matched with allocations forwards; what is freed without one was there before
 // the trace and comes first in the tape. Where the trace begins in the middle of a process, nobody knows what else was.

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <vector>
 
@@ -65,13 +66,20 @@ Status CheckOptions(const AllocatorOptions& options) {
 
 std::span<const AllocatorInfo> Allocators() { return kAllocators; }
 
-std::span<const std::string_view> AllocatorFrameworks() {
-  static const std::vector<std::string_view> kNames = [] {
-    std::vector<std::string_view> names;
-    for (const caching::Profile& profile : caching::Profiles()) names.push_back(profile.name);
-    return names;
+std::span<const FrameworkInfo> AllocatorFrameworks() {
+  static const std::vector<FrameworkInfo> kFrameworks = [] {
+    std::vector<FrameworkInfo> frameworks;
+    for (const caching::Profile& profile : caching::Profiles()) {
+      frameworks.push_back({profile.name, profile.description, profile.ties == caching::TieOrder::kAddress});
+    }
+    return frameworks;
   }();
-  return kNames;
+  return kFrameworks;
+}
+
+bool AddressesMatter(const AllocatorOptions& options) {
+  const auto found = std::ranges::find(AllocatorFrameworks(), options.framework, &FrameworkInfo::name);
+  return options.backend == "native" && found != AllocatorFrameworks().end() && found->ties_by_address;
 }
 
 Result<std::unique_ptr<Allocator>> MakeAllocator(const AllocatorOptions& options) {

@@ -176,7 +176,16 @@ struct AllocatorInfo {
 
 // Every policy there is. A new one is a file in allocators/ and a line in allocator.cc.
 std::span<const AllocatorInfo> Allocators();
-// Names of the frameworks whose allocator is known, oldest first.
-std::span<const std::string_view> AllocatorFrameworks();
+
+// A release whose caching allocator is known: a profile of the native one.
+struct FrameworkInfo {
+  std::string_view name;
+  std::string_view description;  // one line
+  bool ties_by_address = false;  // between free blocks of equal size: AllocatorOptions::addresses matters
+};
+// Oldest first.
+std::span<const FrameworkInfo> AllocatorFrameworks();
+// Whether what the allocator does depends on which way addresses go.
+bool AddressesMatter(const AllocatorOptions& options);
 
 }  // namespace tidemark

@@ -62,6 +62,8 @@ class Driver {
     for (ReplayObserver* observer : options_.observers) observer->OnEvent(observation);
   }
 
+  // What is there before the first event counts, too.
+  void Begin() { NotePeaks(); }
   // False: the replay ends here.
   bool NextEvent() {
     ++event_;
@@ -161,6 +163,7 @@ Result<Replay> RunReplay(const Tape& tape, const ReplayOptions& options) {
   RETURN_IF_ERROR(allocator->Plan(tape));
   std::vector<BlockHandle> handles = HandlesOf(*allocator, tape);
   Driver driver(*allocator, options);
+  driver.Begin();
   if (driver.watched()) {
     RunWatched(tape, handles, driver);
   } else {
@@ -286,7 +289,7 @@ Fragmentation MeasureFragmentation(const MemoryState& state) {
       }
       if (block.state == BlockState::kAllocated) f.rounding += block.size - block.requested;
       pinned.live += block.size;
-      pinned.pinned_by.push_back(state.live[live++].allocation);
+      pinned.pinned_by.push_back(state.live[live++]);
     }
     (pinned.pinned_by.empty() ? f.free_whole : f.inactive_split) += free;
     if (!pinned.pinned_by.empty() && free > Bytes(0)) f.pinned.push_back(std::move(pinned));
@@ -295,11 +298,21 @@ Fragmentation MeasureFragmentation(const MemoryState& state) {
   return f;
 }
 
-Peak LiveBytesPeak(const Tape& tape) {
+Peak LiveBytesPeak(const Tape& tape, const InitialState* initial) {
   constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
   std::vector<int64_t> sizes(tape.allocations.size());
   int64_t live = 0;
-  Peak peak;
+  if (initial != nullptr) {
+    for (const InitialSegment& segment : initial->segments) {
+      for (const InitialBlock& block : segment.blocks) {
+        if (!block.allocation.valid()) continue;
+        int64_t& size = sizes[block.allocation.index()];
+        size = std::min(block.requested.count(), kMost - live);
+        live += size;
+      }
+    }
+  }
+  Peak peak{Bytes(live), 0};
   for (size_t k = 0; k < tape.events.size(); ++k) {
     const Event& event = tape.events[k];
     if (event.kind == EventKind::kAlloc) {

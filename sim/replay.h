@@ -91,7 +91,7 @@ struct PinnedSegment {
   int64_t segment = 0;
   Bytes size;
   Bytes live;
-  std::vector<AllocationId> pinned_by;  // by offset
+  std::vector<LiveBlock> pinned_by;  // by offset
   bool operator==(const PinnedSegment&) const = default;
 };
 
@@ -110,7 +110,8 @@ struct Fragmentation {
 
 Fragmentation MeasureFragmentation(const MemoryState& state);
 
-// The highest sum of live requested bytes: no allocator can take less. O(events).
-Peak LiveBytesPeak(const Tape& tape);
+// The highest sum of live requested bytes: no allocator can take less. `initial` (may be null): what is alive before
+// the first event. O(events).
+Peak LiveBytesPeak(const Tape& tape, const InitialState* initial = nullptr);
 
 }  // namespace tidemark

@@ -1,8 +1,11 @@
 #include "tools/build_report.h"
 
 #include <algorithm>
+#include <future>
+#include <span>
 #include <utility>
 
+#include "sim/planners/tape_buffers.h"
 #include "tools/run_observer.h"
 #include "tools/tape_marks.h"
 
@@ -10,6 +13,8 @@ namespace tidemark {
 namespace {
 
 constexpr size_t kLargestShown = 20;
+constexpr size_t kSegmentsShown = 16;
+constexpr size_t kPinsShown = 8;
 
 void DescribeFailure(const Replay& replay, const ReportInput& input, Report& report) {
   if (replay.out_of_memory.empty()) return;
@@ -23,8 +28,22 @@ void DescribeFailure(const Replay& replay, const ReportInput& input, Report& rep
                                            .event = failure.event};
 }
 
-void DescribeFragmentation(const MemoryState& state, Report& report) {
-  const Fragmentation measured = MeasureFragmentation(state);
+PinnedSegmentReport DescribePinned(PinnedSegment pinned, const Describer& describer) {
+  PinnedSegmentReport report{.segment = pinned.segment,
+                             .size = pinned.size,
+                             .free = pinned.size - pinned.live,
+                             .blocks = static_cast<int64_t>(pinned.pinned_by.size()),
+                             .pinned_by = {}};
+  std::ranges::stable_sort(pinned.pinned_by, std::ranges::greater(), &LiveBlock::block);
+  for (const LiveBlock& block : std::span(pinned.pinned_by).first(std::min(pinned.pinned_by.size(), kPinsShown))) {
+    const std::string name = block.allocation.valid() ? describer.Describe(block.allocation).tensor : "";
+    report.pinned_by.push_back({name, block.block});
+  }
+  return report;
+}
+
+void DescribeFragmentation(const MemoryState& state, const Describer& describer, Report& report) {
+  Fragmentation measured = MeasureFragmentation(state);
   report.fragmentation = {.event = measured.event,
                           .rounding = measured.rounding,
                           .cached_free = measured.cached_free,
@@ -32,27 +51,12 @@ void DescribeFragmentation(const MemoryState& state, Report& report) {
                           .free_whole_segments = measured.free_whole,
                           .inactive_split = measured.inactive_split,
                           .free_blocks = measured.free_blocks,
-                          .pinned_segments = static_cast<int64_t>(measured.pinned.size())};
-}
-
-// The highest sum of live bytes, each rounded to the allocator's step: what any plan of addresses needs at least.
-Bytes RoundedLivePeak(const Tape& tape) {
-  constexpr Bytes kStep{512};
-  constexpr Bytes kMost{int64_t{1} << 61};
-  std::vector<Bytes> sizes(tape.allocations.size());
-  Bytes live;
-  Bytes peak;
-  for (const Event& event : tape.events) {
-    if (event.kind == EventKind::kAlloc) {
-      Bytes& size = sizes[event.allocation.index()];
-      size = RoundUp(std::min(event.bytes, kMost - live), kStep);
-      live += size;
-      peak = std::max(peak, live);
-    } else if (event.kind == EventKind::kFree) {
-      live -= std::exchange(sizes[event.allocation.index()], Bytes());
-    }
+                          .pinned_segments = static_cast<int64_t>(measured.pinned.size()),
+                          .pinned = {}};
+  for (PinnedSegment& pinned : measured.pinned) {
+    if (report.fragmentation.pinned.size() == kSegmentsShown) break;
+    report.fragmentation.pinned.push_back(DescribePinned(std::move(pinned), describer));
   }
-  return peak;
 }
 
 // A run that failed ends there: what would have come after it isn't shown.
@@ -74,7 +78,41 @@ Bytes WorkspaceBytes(const Report& report) {
 
 }  // namespace
 
+StaticPlanReport StaticPlanOf(const Tape& tape, const InitialState* initial) {
+  constexpr int64_t kMostSteps = int64_t{1} << 52;  // beyond, bytes don't fit into 64 bits
+  const Result<TapeBuffers> input = BuffersOf(tape, EventTiming::kAtOnce, initial);
+  const Bytes live = LiveBytesPeak(tape, initial).bytes;
+  if (!input.ok() || live.count() / kPlanStep.count() + static_cast<int64_t>(tape.allocations.size()) > kMostSteps) {
+    return {.lower_bound = live, .bytes = live, .method = "none: requests of absurd size"};
+  }
+  const QuickPlan found = PlanQuickly(input->buffers);
+  return {.lower_bound = kPlanStep * LiveLowerBound(input->buffers),
+          .bytes = kPlanStep * found.plan.height,
+          .method = std::string(Name(found.method))};
+}
+
+void KeepLowerPlan(const AllocatorOptions& allocator, bool fits, Bytes reserved, StaticPlanReport& plan) {
+  if (allocator.backend == "static" && fits && reserved < plan.bytes) {
+    plan.bytes = reserved;
+    plan.method = "search";
+  }
+}
+
+Result<AddressRange> OtherAddressOrder(const Tape& tape, ReplayOptions options, const Replay& replay) {
+  options.observers.clear();
+  const bool falling = options.allocator.addresses == AddressOrder::kFalling;
+  options.allocator.addresses = falling ? AddressOrder::kRising : AddressOrder::kFalling;
+  ASSIGN_OR_RETURN(const Replay other, RunReplay(tape, options));
+  const Replay& rising = falling ? other : replay;
+  const Replay& fallen = falling ? replay : other;
+  return AddressRange{rising.reserved.bytes, fallen.reserved.bytes, rising.failures == 0, fallen.failures == 0};
+}
+
 Result<Report> BuildReport(const ReportInput& input) {
+  const InitialState* initial = input.replay.allocator.initial;
+  // A plan takes about as long as everything else.
+  std::future<StaticPlanReport> plan =
+      std::async(std::launch::async, [&input, initial] { return StaticPlanOf(input.tape, initial); });
   RunObserver observer(input.tape);
   ReplayOptions options = input.replay;
   options.observers.push_back(&observer);
@@ -99,8 +137,7 @@ Result<Report> BuildReport(const ReportInput& input) {
   report.phases = observer.phases();
   report.timeline = observer.timeline();
   CutAt(replay.events, input.tape.events.size(), report);
-  report.live_lower_bound = LiveBytesPeak(input.tape).bytes;
-  report.static_lower_bound = RoundedLivePeak(input.tape);
+  report.live_lower_bound = LiveBytesPeak(input.tape, initial).bytes;
   report.counts.events = static_cast<int64_t>(replay.events);
   report.counts.tensors = static_cast<int64_t>(input.tape.allocations.size());
   ASSIGN_OR_RETURN(const MemoryState peak, StateAt(input.tape, options.allocator, replay.allocated.event));
@@ -108,9 +145,14 @@ Result<Report> BuildReport(const ReportInput& input) {
   report.breakdown = std::move(described.breakdown);
   report.largest = std::move(described.largest);
   ASSIGN_OR_RETURN(const MemoryState reserved, StateAt(input.tape, options.allocator, replay.reserved.event));
-  DescribeFragmentation(reserved, report);
+  DescribeFragmentation(reserved, input.describer, report);
   DescribeFailure(replay, input, report);
   report.cublas_workspace = WorkspaceBytes(report);
+  if (input.both_address_orders && AddressesMatter(options.allocator)) {
+    ASSIGN_OR_RETURN(report.address_range, OtherAddressOrder(input.tape, input.replay, replay));
+  }
+  report.static_plan = plan.get();
+  KeepLowerPlan(options.allocator, report.fits, report.reserved_peak, report.static_plan);
   return report;
 }
 

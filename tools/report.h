@@ -50,12 +50,43 @@ struct OutOfMemoryReport {
   bool operator==(const OutOfMemoryReport&) const = default;
 };
 
+// What keeps a segment that is partly free.
+struct PinningTensor {
+  std::string tensor;
+  Bytes bytes;
+  bool operator==(const PinningTensor&) const = default;
+};
+
+struct PinnedSegmentReport {
+  int64_t segment = 0;  // ordinal of creation
+  Bytes size, free;
+  int64_t blocks = 0;                    // in use
+  std::vector<PinningTensor> pinned_by;  // the largest of them
+  bool operator==(const PinnedSegmentReport&) const = default;
+};
+
 struct FragmentationReport {
   uint64_t event = 0;  // where it was measured: at the peak of reserved
   Bytes rounding, cached_free, largest_free, free_whole_segments, inactive_split;
   int64_t free_blocks = 0;
-  int64_t pinned_segments = 0;  // segments kept by what is alive in them, though they hold free memory
+  int64_t pinned_segments = 0;              // segments kept by what is alive in them, though they hold free memory
+  std::vector<PinnedSegmentReport> pinned;  // the first of them, most free memory first
   bool operator==(const FragmentationReport&) const = default;
+};
+
+// An offline plan that gives each allocation one place for its whole life: what could be had with foresight.
+struct StaticPlanReport {
+  Bytes lower_bound;   // live bytes, each rounded to 512: no plan takes less
+  Bytes bytes;         // of the plan that was found
+  std::string method;  // how
+  bool operator==(const StaticPlanReport&) const = default;
+};
+
+// What the peaks are if new segments get rising or falling addresses, where that decides.
+struct AddressRange {
+  Bytes rising, falling;  // reserved
+  bool rising_fits = true, falling_fits = true;
+  bool operator==(const AddressRange&) const = default;
 };
 
 // Highest allocated and reserved bytes in each of equally many events.
@@ -96,8 +127,9 @@ struct Report {
   FragmentationReport fragmentation;
   Estimate context;  // CUDA context, modules, libraries
   Bytes cublas_workspace;
-  Bytes live_lower_bound;    // live bytes, as requested
-  Bytes static_lower_bound;  // live bytes, each rounded to 512: no plan of addresses can take less
+  Bytes live_lower_bound;  // live bytes, as requested
+  StaticPlanReport static_plan;
+  std::optional<AddressRange> address_range;
   std::optional<TimeReport> time;
   CountsReport counts;
   std::vector<PhasePeak> phases;

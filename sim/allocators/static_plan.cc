@@ -8,54 +8,12 @@
 
 #include "sim/allocators/policy.h"
 #include "sim/planners/plan.h"
-#include "sim/replay.h"
+#include "sim/planners/tape_buffers.h"
 
 namespace tidemark {
 namespace {
 
-constexpr int64_t kStep = 512;
-constexpr int64_t kMostBytes = int64_t{1} << 60;
-
-// Lifetimes and sizes (in steps of 512 bytes) of a tape's allocations that have a size.
-struct TapeBuffers {
-  std::vector<PlanBuffer> buffers;
-  std::vector<AllocationId> allocations;
-};
-
-Result<TapeBuffers> BuffersOf(const Tape& tape, EventTiming events) {
-  constexpr int64_t kAlive = -1;
-  std::vector<Interval> lives(tape.allocations.size(), Interval{kAlive, kAlive});
-  std::vector<Bytes> sizes(tape.allocations.size());
-  std::vector<bool> shared(tape.allocations.size());
-  std::vector<AllocationId> waiting;
-  const int64_t end = static_cast<int64_t>(tape.events.size());
-  for (int64_t k = 0; k < end; ++k) {
-    const Event& event = tape.events[static_cast<size_t>(k)];
-    const size_t id = event.allocation.valid() ? event.allocation.index() : 0;
-    if (event.kind == EventKind::kAlloc) {
-      if (event.bytes.count() >= kMostBytes) {
-        return InvalidInput(fmt::format("allocation {} of {} bytes can't be planned",
-                                        tape.allocations[event.allocation].id, event.bytes.count()));
-      }
-      lives[id] = {k, end};
-      sizes[id] = event.bytes;
-    } else if (event.kind == EventKind::kRecordStream) {
-      shared[id] = events == EventTiming::kLazy;
-    } else if (event.kind == EventKind::kFree) {
-      if (shared[id]) waiting.push_back(event.allocation);
-      if (!shared[id]) lives[id].end = k;
-    } else if (event.kind == EventKind::kSynchronize || event.kind == EventKind::kEmptyCache) {
-      for (const AllocationId allocation : std::exchange(waiting, {})) lives[allocation.index()].end = k;
-    }
-  }
-  TapeBuffers out;
-  for (size_t k = 0; k < lives.size(); ++k) {
-    if (lives[k].begin == kAlive || sizes[k] == Bytes(0)) continue;
-    out.buffers.push_back({lives[k], (sizes[k].count() + kStep - 1) / kStep});
-    out.allocations.push_back(AllocationId(k));
-  }
-  return out;
-}
+constexpr int64_t kStep = kPlanStep.count();
 
 using Planner = StaticPlan (*)(std::span<const PlanBuffer>, int64_t capacity);
 
@@ -65,7 +23,7 @@ class Static final : public Policy {
       : Policy(options), planner_(planner), events_(options.events) {}
 
   Status Plan(const Tape& tape) override {
-    ASSIGN_OR_RETURN(const TapeBuffers input, BuffersOf(tape, events_));
+    ASSIGN_OR_RETURN(const TapeBuffers input, BuffersOf(tape, events_, nullptr));
     const StaticPlan plan = planner_(input.buffers, limit() / kStep);
     offsets_.assign(tape.allocations.size(), 0);
     for (size_t k = 0; k < input.buffers.size(); ++k) offsets_[input.allocations[k].index()] = plan.offsets[k] * kStep;
@@ -120,12 +78,6 @@ Result<std::unique_ptr<Allocator>> MakeStaticBySize(const AllocatorOptions& opti
 Result<std::unique_ptr<Allocator>> MakeStaticByLifetime(const AllocatorOptions& options) {
   return Make(options,
               [](std::span<const PlanBuffer> buffers, int64_t) { return PlanInOrder(buffers, PlanOrder::kLifetime); });
-}
-
-Bytes BestStaticBytes(const Tape& tape) {
-  const Result<TapeBuffers> input = BuffersOf(tape, EventTiming::kAtOnce);
-  if (!input.ok()) return LiveBytesPeak(tape).bytes;
-  return Bytes(PlanStrongly(input->buffers, {}).height * kStep);
 }
 
 }  // namespace tidemark

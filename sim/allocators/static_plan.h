@@ -16,7 +16,4 @@ Result<std::unique_ptr<Allocator>> MakeStaticBySize(const AllocatorOptions& opti
 // First fit, longest life first.
 Result<std::unique_ptr<Allocator>> MakeStaticByLifetime(const AllocatorOptions& options);
 
-// The height of the best plan for a tape: what the strong planner's region takes. O(n log n) and the search's limits.
-Bytes BestStaticBytes(const Tape& tape);
-
 }  // namespace tidemark

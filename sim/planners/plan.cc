@@ -88,39 +88,6 @@ std::vector<PlanBuffer> CompressLifetimes(std::span<const PlanBuffer> buffers) {
   return out;
 }
 
-void FirstFit(std::span<const PlanBuffer> buffers, std::span<const uint32_t> order, std::span<const uint32_t> given,
-              StaticPlan& plan) {
-  // What is placed, by offset, in columns: most of the time goes into looking for those that live at the same time.
-  struct Life {
-    int64_t begin, end;
-  };
-  std::vector<Life> lives;
-  std::vector<int64_t> offsets;
-  std::vector<int64_t> tops;
-  plan.height = 0;
-  const auto insert = [&](uint32_t k) {
-    const PlanBuffer& b = buffers[k];
-    const int64_t offset = plan.offsets[k];
-    const auto at = std::ranges::upper_bound(offsets, offset) - offsets.begin();
-    offsets.insert(offsets.begin() + at, offset);
-    tops.insert(tops.begin() + at, offset + b.size);
-    lives.insert(lives.begin() + at, {b.alive.begin, b.alive.end});
-    plan.height = std::max(plan.height, offset + b.size);
-  };
-  for (const uint32_t k : given) insert(k);
-  for (const uint32_t k : order) {
-    const PlanBuffer& b = buffers[k];
-    int64_t at = 0;
-    for (size_t p = 0; p < lives.size(); ++p) {
-      if (lives[p].begin >= b.alive.end || b.alive.begin >= lives[p].end) continue;
-      if (offsets[p] >= at + b.size) break;
-      at = std::max(at, tops[p]);
-    }
-    plan.offsets[k] = at;
-    insert(k);
-  }
-}
-
 StaticPlan PlanInOrder(std::span<const PlanBuffer> buffers, PlanOrder order) {
   StaticPlan plan;
   plan.offsets.resize(buffers.size());

@@ -8,11 +8,14 @@
 #include "sim/check_placement.h"
 #include "sim/formats/minimalloc.h"
 #include "sim/planners/plan.h"
+#include "sim/planners/tape_buffers.h"
 #include "sim/planners/valley_search.h"
 #include "tests/support/tapes.h"
 
 namespace tidemark {
 namespace {
+
+using namespace literals;
 
 Status Check(const std::vector<PlanBuffer>& buffers, const StaticPlan& plan, int64_t capacity) {
   std::vector<Placed> placed;
@@ -105,6 +108,98 @@ TEST(PlanStrongly, IsValidAndNoWorseThanFirstFit) {
       EXPECT_LE(plan.height, PlanInOrder(buffers, order).height);
     }
   }
+}
+
+// Windows of time don't change what first fit finds: nothing lower is free.
+TEST(FirstFit, FindsTheLowestPlaceOfEach) {
+  for (const size_t count : {5u, 300u, 9000u}) {
+    SCOPED_TRACE(testing::Message() << count << " buffers");
+    const std::vector<PlanBuffer> buffers = RandomBuffers(count, count, count / 8 + 3, 1000);
+    std::vector<uint32_t> order(buffers.size());
+    for (uint32_t k = 0; k < order.size(); ++k) order[k] = k;
+    StaticPlan plan;
+    plan.offsets.resize(buffers.size());
+    FirstFit(buffers, order, {}, plan);
+    for (size_t k = 0; k < buffers.size(); k += 1 + count / 100) {
+      const auto is_free = [&](int64_t at) {
+        for (size_t other = 0; other < k; ++other) {
+          if (buffers[other].alive.Overlaps(buffers[k].alive) && at < plan.offsets[other] + buffers[other].size &&
+              plan.offsets[other] < at + buffers[k].size) {
+            return false;
+          }
+        }
+        return true;
+      };
+      EXPECT_TRUE(is_free(plan.offsets[k])) << "buffer " << k;
+      EXPECT_TRUE(plan.offsets[k] == 0 || !is_free(0)) << "buffer " << k;
+      for (size_t other = 0; other < k; ++other) {
+        const int64_t top = plan.offsets[other] + buffers[other].size;
+        if (top < plan.offsets[k] && buffers[other].alive.Overlaps(buffers[k].alive)) {
+          ASSERT_FALSE(is_free(top)) << "buffer " << k << " on " << other;
+        }
+      }
+    }
+  }
+}
+
+TEST(PlanQuickly, IsValidAndNoWorseThanFirstFit) {
+  for (uint64_t seed = 1; seed <= 30; ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    const std::vector<PlanBuffer> buffers = RandomBuffers(seed, 5 + 60 * seed, 300, 1000);
+    const StaticPlan plan = PlanQuickly(buffers).plan;
+    EXPECT_TRUE(Check(buffers, plan, plan.height).ok());
+    EXPECT_LE(plan.height, PlanInOrder(buffers, PlanOrder::kSize).height);
+    const StaticPlan in_time = PlanInTime(buffers);
+    EXPECT_TRUE(Check(buffers, in_time, in_time.height).ok());
+  }
+  EXPECT_EQ(PlanQuickly({}).plan.height, 0);
+}
+
+TapeBuffers TrainingBuffers(size_t events, uint64_t seed) {
+  Result<TapeBuffers> input = BuffersOf(TrainingTape({.events = events, .seed = seed}), EventTiming::kAtOnce, nullptr);
+  EXPECT_TRUE(input.ok());
+  return *std::move(input);
+}
+
+// More buffers than are planned with care.
+TEST(PlanQuickly, MakesDoWithLessForVeryManyBuffers) {
+  const TapeBuffers input = TrainingBuffers(240'000, 3);
+  ASSERT_GT(input.buffers.size(), 100'000u);
+  const StaticPlan plan = PlanQuickly(input.buffers).plan;
+  EXPECT_LE(static_cast<double>(plan.height), 1.02 * static_cast<double>(LiveLowerBound(input.buffers)));
+}
+
+// Tapes as training makes them: within 1.002 of what is alive. tests/bench/plan_bench says how fast.
+TEST(Plans, OfTrainingComeDownToWhatIsAlive) {
+  for (const uint64_t seed : {1, 2, 3}) {
+    const TapeBuffers input = TrainingBuffers(42'000, seed);
+    ASSERT_GT(input.buffers.size(), 20'000u);
+    const double enough = 1.002 * static_cast<double>(LiveLowerBound(input.buffers));
+    EXPECT_LE(static_cast<double>(PlanQuickly(input.buffers).plan.height), enough) << "seed " << seed;
+    EXPECT_LE(static_cast<double>(PlanStrongly(input.buffers, {}).height), enough) << "seed " << seed;
+  }
+}
+
+// From the step behind an allocation's event to that of its free; what another stream uses and what was there before
+// live longer.
+TEST(BuffersOf, LivesAreThoseOfTheTape) {
+  const Tape tape = TapeOf("a 0 1\na 1 1024\ns 1 3\nf 0\nf 1\na 2 0\ny\n");
+  const auto at_once = BuffersOf(tape, EventTiming::kAtOnce, nullptr);
+  const auto lazy = BuffersOf(tape, EventTiming::kLazy, nullptr);
+  ASSERT_TRUE(at_once.ok() && lazy.ok());
+  EXPECT_EQ(at_once->buffers, (std::vector<PlanBuffer>{{{1, 4}, 1}, {{2, 5}, 2}}));
+  EXPECT_EQ(lazy->buffers, (std::vector<PlanBuffer>{{{1, 4}, 1}, {{2, 7}, 2}}));
+  EXPECT_EQ(at_once->allocations, (std::vector<AllocationId>{AllocationId(0), AllocationId(1)}));
+
+  Tape middle = tape;
+  middle.events.erase(middle.events.begin());  // allocation 0 was there before
+  InitialState initial;
+  initial.segments.push_back(
+      {0, 2_MiB, 0, false, false, {{512_B, 1_B, AllocationId(0)}, {2_MiB - 512_B, 0_B, AllocationId()}}});
+  const auto before = BuffersOf(middle, EventTiming::kAtOnce, &initial);
+  ASSERT_TRUE(before.ok());
+  EXPECT_EQ(before->buffers, (std::vector<PlanBuffer>{{{0, 3}, 1}, {{1, 4}, 2}}));
+  EXPECT_FALSE(BuffersOf(TapeOf("a 0 2000000000000000000\n"), EventTiming::kAtOnce, nullptr).ok());
 }
 
 TEST(PlanStrongly, NothingIsPlannedToNothing) { EXPECT_EQ(PlanStrongly({}, {}).height, 0); }

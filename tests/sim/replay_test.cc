@@ -97,7 +97,7 @@ TEST(StateAt, TellsWhoIsAliveAndWhoPinsWhat) {
   EXPECT_EQ(f.free_whole, 0_B);
   EXPECT_EQ(f.free_blocks, 2);
   ASSERT_EQ(f.pinned.size(), 1u);
-  EXPECT_EQ(f.pinned[0], (PinnedSegment{0, 20_MiB, 13_MiB, {AllocationId(0), AllocationId(2)}}));
+  EXPECT_EQ(f.pinned[0], (PinnedSegment{0, 20_MiB, 13_MiB, state->live}));
 }
 
 TEST(StateAt, BlocksThatWaitForAnotherStreamArePending) {

@@ -98,6 +98,26 @@ TEST(ParseSettings, Errors) {
   for (const auto& [conf, message] : cases) EXPECT_EQ(ErrorOf(conf), message) << conf;
 }
 
+// The string is read several times: what is CUDA's own first, and there unknown keys are found out; then the large
+// segment size; then what all accelerators share. tests/differential/conf_differential.py asks PyTorch itself.
+TEST(ParseSettings, OfSeveralErrorsTheFirstPassHasItsWay) {
+  const std::vector<std::pair<const char*, const char*>> cases = {
+      {"max_split_size_mb:19,throw_on_cudamalloc_oom:19",
+       "Expected 'True' or 'False' at index 6 in ConfigTokenizer but got '19'"},
+      {"expandable_segments:19,pinned_use_cuda_host_register:64",
+       "Expected 'True' or 'False' at index 6 in ConfigTokenizer but got '64'"},
+      {"roundup_power2_divisions:native,per_process_memory_fraction:]", "stod"},
+      {"max_split_size_mb:19,foo:1", "Unrecognized key 'foo' in CUDA allocator config."},
+      {"max_split_size_mb:19,large_segment_size_mb:1", "CachingAllocator option large_segment_size_mb must be > 10 MB"},
+      {"pinned_max_cached_size_mb:x,pinned_free_catch_all:2",
+       "Expected 'True' or 'False' at index 6 in ConfigTokenizer but got '2'"},
+      {"backend:x,foo", "Unknown allocator backend, options are native and cudaMallocAsync"},
+      {"pinned_num_register_threads:20,backend:true", "Number of register threads has to be power of 2, got 20"},
+      {"max_split_size_mb:19,foo", "Index out of bounds in ConfigTokenizer"},
+  };
+  for (const auto& [conf, message] : cases) EXPECT_EQ(ErrorOf(conf), message) << conf;
+}
+
 TEST(ParseSettings, ListsActInTheirWrittenOrder) {
   using Table = std::array<uint64_t, 16>;
   const std::vector<std::pair<const char*, Table>> cases = {

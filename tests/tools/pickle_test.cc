@@ -128,7 +128,7 @@ TEST(Pickle, DamageIsAnErrorWithItsPlace) {
 TEST(Pickle, AReducerTakesDictsOver) {
   class Sum : public DictReducer {
    public:
-    std::optional<int64_t> Reduce(const ObjectTree& tree, std::span<const Value> items) override {
+    std::optional<int64_t> Reduce(ObjectTree& tree, std::span<const Value> items) override {
       if (tree.String(items[0]) != "x") return std::nullopt;
       return *tree.Int(items[1]) + 1;
     }

@@ -109,7 +109,7 @@ class Simulate(program.ProgramTest):
             self.assertEqual(table[1].split()[:3], ['""', "5924.0", "8182.0"])
             self.assertEqual(table[2].split()[:3], ["expandable_segments:True", "5917.4", "7328.0"])
             reports = json.loads(self.good("replay", tape, "--conf", "", "--conf", "expandable_segments:True", "--json"))
-            self.assertEqual([r["config"]["allocator"]["conf"] for r in reports], ["", "expandable_segments:True"])
+            self.assertEqual([r["conf"] for r in reports["replays"][0]["rows"]], ["", "expandable_segments:True"])
 
     def test_importers_say_what_they_assumed(self):
         with tempfile.TemporaryDirectory() as folder:

@@ -48,6 +48,38 @@ class Snapshots(program.ProgramTest):
                 for kind in ("requested_bytes", "allocated_bytes", "reserved_bytes"):
                     self.assertEqual(report["peak"][kind], again["peak"][kind])
 
+    def replayed(self, data, **options):
+        self.path("snapshot").write_bytes(pickle.dumps(data))
+        return self.report("replay", self.path("snapshot"), **options)
+
+    def test_a_trace_alone_a_state_alone_and_a_ring_that_lost_its_beginning(self):
+        data = pickle.loads(gzip.decompress(MEDIUM.read_bytes()))
+        trace, whole = data["device_traces"][0], self.replayed(data)
+        # The trace of this recording begins in the middle of its process. What has both tells everything.
+        ring = self.replayed({**data, "device_traces": [trace[-1000:]]})
+        self.assertEqual(ring["addresses"], "333 of 333 addresses match")
+        self.assertEqual(ring["peak"]["reserved_bytes"], whole["peak"]["reserved_bytes"])
+        # A trace alone: what it frees without having allocated it was there before.
+        for form in ({**data, "segments": []}, {k: v for k, v in data.items() if k != "segments"}):
+            alone = self.replayed(form)
+            self.assertIn("aren't compared", alone["addresses"])
+            self.assertLessEqual(alone["peak"]["requested_bytes"], whole["peak"]["requested_bytes"])
+        # A state alone.
+        held = sum(s["total_size"] for s in data["segments"])
+        used = sum(b["size"] for s in data["segments"] for b in s["blocks"] if b["state"] == "active_allocated")
+        for form in ({**data, "device_traces": [[]]}, {k: v for k, v in data.items() if k != "device_traces"}):
+            alone = self.replayed(form)
+            self.assertEqual((alone["peak"]["reserved_bytes"], alone["peak"]["allocated_bytes"]), (held, used))
+            self.assertGreater(len(alone["largest_at_peak"]), 0)
+
+    def test_a_trace_from_the_start_of_its_process_needs_no_segments(self):
+        self.good("simulate", TINY, "--snapshot", self.path("a.pickle"))
+        data = pickle.loads(self.path("a.pickle").read_bytes())
+        whole = self.replayed(data)
+        alone = self.replayed({**data, "segments": []})
+        self.assertRegex(alone["addresses"], r"^(\d+) of \1 addresses match$")
+        self.assertEqual(alone["peak"], whole["peak"])
+
     def test_blocks_tile_and_frees_have_allocs(self):
         self.good("simulate", TINY, "--snapshot", self.path("a.pickle"))
         snapshot = pickle.loads(self.path("a.pickle").read_bytes())

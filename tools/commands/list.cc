@@ -84,6 +84,9 @@ std::vector<Entry> AllocatorEntries() {
   std::vector<Entry> entries;
   for (const AllocatorInfo& info : Allocators())
     entries.push_back({std::string(info.name), std::string(info.description)});
+  for (const FrameworkInfo& info : AllocatorFrameworks()) {
+    entries.push_back({std::string(info.name), fmt::format("--framework of native: {}", info.description)});
+  }
   return entries;
 }
 

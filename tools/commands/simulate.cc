@@ -53,7 +53,8 @@ Result<Outcome> RunSimulate(const SimulateOptions& options) {
       .context = run.device.overhead,
       .describer = *describer,
       .title = TitleOf(run),
-      .device_name = run.device.name};
+      .device_name = run.device.name,
+      .both_address_orders = true};
   ASSIGN_OR_RETURN(Report report, BuildReport(input));
   report.run = run;
   report.counts.ops = static_cast<int64_t>(graph.ops.size());

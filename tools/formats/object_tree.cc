@@ -149,8 +149,9 @@ void ObjectTree::Append(Value container, std::span<const Value> items) {
   to.size = static_cast<uint32_t>(size);
 }
 
-void ObjectTree::Reduce(Value dict, int64_t number) {
-  Container& container = containers_[PayloadOf(dict)];
+void ObjectTree::Reduce(Value list_or_dict, int64_t number) {
+  Container& container = containers_[PayloadOf(list_or_dict)];
+  if (container.size != 0) GiveBack(container.items, std::bit_ceil(size_t{container.size}));
   container = {std::bit_cast<Value*>(number), 0, ValueKind::kReduced};
 }
 

@@ -56,8 +56,8 @@ class ObjectTree {
   Value NewTuple(std::span<const Value> items);  // equal pairs of small values are one
   // REQUIRES: a list or dict of this tree.
   void Append(Value container, std::span<const Value> items);
-  // The dict is `number` from now on, wherever it is referred to. REQUIRES: a dict without items.
-  void Reduce(Value dict, int64_t number);
+  // The list or dict is `number` from now on, wherever it is referred to; its items are forgotten.
+  void Reduce(Value container, int64_t number);
 
  private:
   struct Container {
@@ -87,8 +87,9 @@ class ObjectTree {
 class DictReducer {
  public:
   virtual ~DictReducer() = default;
-  // `items`: keys and values, alternating. A number: the dict is replaced by it. None: the dict stays.
-  virtual std::optional<int64_t> Reduce(const ObjectTree& tree, std::span<const Value> items) = 0;
+  // `items`: keys and values, alternating. A number: the dict is replaced by it. None: the dict stays. Lists among the
+  // items that nobody needs any longer may be reduced, too.
+  virtual std::optional<int64_t> Reduce(ObjectTree& tree, std::span<const Value> items) = 0;
 };
 
 // Builds a tree as a pickle does: values go onto a stack, marks are set in it, and what lies above the last mark

@@ -58,6 +58,17 @@ Json LargestJson(const Report& report) {
 }
 
 Json FragmentationJson(const FragmentationReport& measured) {
+  Json pinned = Json::array();
+  for (const PinnedSegmentReport& segment : measured.pinned) {
+    Json by = Json::array();
+    for (const PinningTensor& pin : segment.pinned_by)
+      by.push_back({{"tensor", pin.tensor}, {"bytes", pin.bytes.count()}});
+    pinned.push_back({{"segment", segment.segment},
+                      {"bytes", segment.size.count()},
+                      {"free_bytes", segment.free.count()},
+                      {"blocks", segment.blocks},
+                      {"pinned_by", std::move(by)}});
+  }
   return {{"at_event", measured.event},
           {"rounding_bytes", measured.rounding.count()},
           {"cached_free_bytes", measured.cached_free.count()},
@@ -65,7 +76,8 @@ Json FragmentationJson(const FragmentationReport& measured) {
           {"free_whole_segments_bytes", measured.free_whole_segments.count()},
           {"inactive_split_bytes", measured.inactive_split.count()},
           {"free_blocks", measured.free_blocks},
-          {"pinned_segments", measured.pinned_segments}};
+          {"pinned_segments", measured.pinned_segments},
+          {"pinned", std::move(pinned)}};
 }
 
 Json TimeJson(const Report& report) {
@@ -241,7 +253,9 @@ std::string ReportJson(const Report& report) {
   json["overheads"] = {{"cuda_context_bytes", report.context.value.count()},
                        {"cublas_workspace_bytes", report.cublas_workspace.count()}};
   json["lower_bounds"] = {{"live_bytes", report.live_lower_bound.count()},
-                          {"best_static_bytes", report.static_lower_bound.count()}};
+                          {"best_static_bytes", report.static_plan.bytes.count()},
+                          {"static_lower_bound_bytes", report.static_plan.lower_bound.count()},
+                          {"best_static_plan", report.static_plan.method}};
   json["time"] = TimeJson(report);
   json["counts"] = {{"ops", report.counts.ops},
                     {"tensors", report.counts.tensors},
@@ -255,6 +269,11 @@ std::string ReportJson(const Report& report) {
   }
   json["assumptions"] = report.assumptions;
   if (report.addresses) json["addresses"] = *report.addresses;
+  if (report.address_range) {
+    const AddressRange& range = *report.address_range;
+    json["address_orders"] = {{"rising", {{"reserved_bytes", range.rising.count()}, {"fits", range.rising_fits}}},
+                              {"falling", {{"reserved_bytes", range.falling.count()}, {"fits", range.falling_fits}}}};
+  }
   return json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 

@@ -15,6 +15,8 @@ namespace {
 constexpr size_t kTensors = 10;
 constexpr size_t kColumns = 72;  // of the timeline
 constexpr int kRows = 8;
+constexpr size_t kSegments = 4;  // partly free ones
+constexpr size_t kPins = 3;      // tensors that keep one
 constexpr const char* kBold = "\x1b[1m";
 constexpr const char* kGreen = "\x1b[1;32m";
 constexpr const char* kRed = "\x1b[1;31m";
@@ -72,6 +74,15 @@ class Writer {
            InMiB(report_.reserved_peak));
     }
     if (report_.addresses) Line("{}", *report_.addresses);
+    Range();
+  }
+
+  void Range() {
+    if (!report_.address_range) return;
+    const AddressRange& range = *report_.address_range;
+    const auto verdict = [](bool fits) { return fits ? "" : " (doesn't fit)"; };
+    Line("reserved by which way the addresses of segments go: rising {:.1f} MiB{}, falling {:.1f} MiB{}",
+         InMiB(range.rising), verdict(range.rising_fits), InMiB(range.falling), verdict(range.falling_fits));
   }
 
   void Fits(Bytes memory) {
@@ -250,6 +261,41 @@ class Writer {
     Line("  {:<34}{:>10.1f}", "of it in segments that are in use", InMiB(f.inactive_split));
     Line("  {:<34}{:>10.1f}", "of it in segments that could go", InMiB(f.free_whole_segments));
     Line("  {:<34}{:>10.1f}   {} free blocks", "the largest free block", InMiB(f.largest_free), f.free_blocks);
+    Pinned();
+    Possible();
+  }
+
+  // Which segments are half empty, and what keeps them.
+  void Pinned() {
+    const FragmentationReport& f = report_.fragmentation;
+    if (f.pinned.empty()) return;
+    Heading("Segments that hold the most free memory then, MiB");
+    const size_t count = std::min(f.pinned.size(), style_.verbose ? f.pinned.size() : kSegments);
+    for (const PinnedSegmentReport& segment : std::span(f.pinned).first(count)) {
+      std::vector<std::string> names;
+      for (const PinningTensor& pin : std::span(segment.pinned_by).first(std::min(segment.pinned_by.size(), kPins))) {
+        names.push_back(fmt::format("{} ({:.1f})", pin.tensor.empty() ? "unknown" : pin.tensor, InMiB(pin.bytes)));
+      }
+      const int64_t more = segment.blocks - static_cast<int64_t>(names.size());
+      Line("  {:>8.1f} of {:.1f} free in segment {}, kept by {}{}", InMiB(segment.free), InMiB(segment.size),
+           segment.segment, fmt::join(names, ", "), more > 0 ? fmt::format(" and {} more", more) : "");
+    }
+    if (f.pinned_segments > static_cast<int64_t>(count))
+      Line("  and {} more segments", f.pinned_segments - static_cast<int64_t>(count));
+  }
+
+  // The distance to what a plan with foresight takes.
+  void Possible() {
+    const StaticPlanReport& plan = report_.static_plan;
+    if (plan.bytes == Bytes(0)) return;
+    Heading("What could be had with foresight, MiB");
+    Line("  {:<34}{:>10.1f}   the tensors alive at once, in blocks of 512 bytes", "no plan takes less than",
+         InMiB(plan.lower_bound));
+    Line("  {:<34}{:>10.1f}   {}",
+         plan.bytes == plan.lower_bound ? "the best static plan takes" : "a static plan found takes", InMiB(plan.bytes),
+         plan.method);
+    Line("  {:<34}{:>10.1f}   {:+.1f} %", "reserved is above it by", InMiB(report_.reserved_peak - plan.bytes),
+         100 * (report_.reserved_peak / plan.bytes - 1));
   }
 
   void Statistics() {

@@ -31,8 +31,16 @@ struct Frame {
 };
 
 // What a record was reduced to: its number carries its kind.
-enum class RecordKind : int64_t { kEntry, kFrame, kBlock };
-constexpr int64_t kKinds = 3;
+enum class RecordKind : int64_t { kEntry, kFrame, kBlock, kStack };
+constexpr int64_t kKinds = 4;
+
+int64_t NumberOf(size_t index, RecordKind kind) {
+  return static_cast<int64_t>(index) * kKinds + static_cast<int64_t>(kind);
+}
+std::optional<size_t> IndexOf(std::optional<int64_t> number, RecordKind kind) {
+  if (!number || *number % kKinds != static_cast<int64_t>(kind)) return std::nullopt;
+  return static_cast<size_t>(*number / kKinds);
+}
 
 // A block before its stack is known as a text: the list of frames stands for it.
 struct RawBlock {
@@ -40,10 +48,97 @@ struct RawBlock {
   Value frames;
 };
 
-// Takes over the three kinds of record of which a snapshot has many: trace entries, blocks and frames.
+std::string_view Basename(std::string_view path) { return path.substr(path.rfind('/') + 1); }
+
+// "add_Tensor" of "at::_ops::add_Tensor::call(…)"; empty for other functions.
+std::string_view OpOf(std::string_view function) {
+  constexpr std::string_view kPrefix = "at::_ops::";
+  if (!function.starts_with(kPrefix)) return "";
+  function.remove_prefix(kPrefix.size());
+  return function.substr(0, function.find("::"));
+}
+
+// Ops that only make a tensor for the op that called them.
+bool IsFactory(std::string_view op) {
+  return op.starts_with("empty") || op.starts_with("new_empty") || op == "resize_" || op == "_resize_output_";
+}
+
+// The innermost ATen op that isn't a factory and the innermost line of Python outside PyTorch; of paths the last
+// component alone, since they carry people's names.
+std::string DescribeStack(std::span<const Frame> frames) {
+  std::string op;
+  std::string site;
+  for (const Frame& frame : frames) {
+    if ((op.empty() || IsFactory(op)) && !OpOf(frame.name).empty()) op = OpOf(frame.name);
+    const bool python =
+        frame.file.ends_with(".py") && frame.file.find("/site-packages/torch/") == std::string_view::npos;
+    if (site.empty() && python) site = fmt::format("{} ({}:{})", frame.name, Basename(frame.file), frame.line);
+  }
+  if (!op.empty()) op = "aten::" + op;
+  if (op.empty() || site.empty()) return op + site;
+  return op + " @ " + site;
+}
+
+// Texts of stacks, each once. Millions of lists of frames, most of them alike, are few texts.
+class StackTable {
+ public:
+  // Of a list of frames that was met before.
+  std::optional<uint32_t> Known(std::span<const Value> items) const {
+    if (items.empty()) return 0;
+    const auto known = known_.find(HashOf(items));
+    if (known == known_.end() || !std::ranges::equal(known->second.items, items)) return std::nullopt;
+    return known->second.stack;
+  }
+  uint32_t Add(std::span<const Value> items, std::span<const Frame> frames) {
+    const uint32_t stack = Intern(DescribeStack(frames));
+    known_.try_emplace(HashOf(items), Entry{{items.begin(), items.end()}, stack});
+    return stack;
+  }
+  std::vector<std::string> Take() { return std::move(texts_); }
+
+ private:
+  struct Entry {
+    std::vector<Value> items;
+    uint32_t stack = 0;
+  };
+
+  static uint64_t HashOf(std::span<const Value> items) {
+    uint64_t hash = items.size();
+    for (const Value item : items) hash = (hash ^ item.bits) * 0x9e3779b97f4a7c15 + (hash >> 29);
+    return hash;
+  }
+
+  uint32_t Intern(std::string text) {
+    if (text.empty()) return 0;
+    const auto [known, added] = of_text_.try_emplace(text, static_cast<uint32_t>(texts_.size()));
+    if (added) texts_.push_back(std::move(text));
+    return known->second;
+  }
+
+  std::vector<std::string> texts_ = {""};
+  std::unordered_map<std::string, uint32_t> of_text_;
+  std::unordered_map<uint64_t, Entry> known_;  // by a hash of the items
+};
+
+// Takes over the three kinds of record of which a snapshot has many: trace entries, blocks and frames. Of an entry's or
+// a block's list of frames, its text remains.
 class RecordReducer : public DictReducer {
  public:
-  std::optional<int64_t> Reduce(const ObjectTree& tree, std::span<const Value> items) override {
+  std::optional<int64_t> Reduce(ObjectTree& tree, std::span<const Value> items) override {
+    const std::optional<int64_t> number = ReduceRecord(tree, items);
+    if (!number || IndexOf(number, RecordKind::kFrame)) return number;
+    const Value* list = Field("frames");
+    if (list == nullptr || tree.kind(*list) != ValueKind::kList) return number;
+    const std::span<const Value> frames_of_list = tree.Items(*list);
+    std::optional<uint32_t> stack = stacks.Known(frames_of_list);
+    const auto is_frame = [&](Value v) { return IndexOf(tree.Reduced(v), RecordKind::kFrame).has_value(); };
+    if (!stack && std::ranges::all_of(frames_of_list, is_frame)) stack = StackOf(tree, *list);
+    if (stack) tree.Reduce(*list, NumberOf(*stack, RecordKind::kStack));
+    return number;
+  }
+
+  // Protocol 0 fills its dicts key by key: they are reduced when all of the file is read.
+  std::optional<int64_t> ReduceRecord(const ObjectTree& tree, std::span<const Value> items) {
     fields_.clear();
     for (size_t i = 0; i + 1 < items.size(); i += 2) {
       if (const std::optional<std::string_view> key = tree.String(items[i])) fields_.emplace_back(*key, items[i + 1]);
@@ -56,10 +151,24 @@ class RecordReducer : public DictReducer {
     return std::nullopt;
   }
 
+  uint32_t StackOf(const ObjectTree& tree, Value list) {
+    if (const auto stack = IndexOf(tree.Reduced(list), RecordKind::kStack)) return static_cast<uint32_t>(*stack);
+    const std::span<const Value> items = tree.Items(list);
+    if (const std::optional<uint32_t> known = stacks.Known(items)) return *known;
+    std::vector<Frame> found;
+    for (const Value item : items) {
+      const bool whole = tree.kind(item) == ValueKind::kDict;
+      const auto number = whole ? ReduceRecord(tree, tree.Items(item)) : tree.Reduced(item);
+      if (const auto index = IndexOf(number, RecordKind::kFrame)) found.push_back(frames[*index]);
+    }
+    return stacks.Add(items, found);
+  }
+
   std::vector<TraceEntry> entries;
   std::vector<Value> entry_frames;  // of each entry
   std::vector<Frame> frames;
   std::vector<RawBlock> blocks;
+  StackTable stacks;
 
  private:
   const Value* Field(std::string_view key) const {
@@ -69,9 +178,6 @@ class RecordReducer : public DictReducer {
   int64_t Int(const ObjectTree& tree, std::string_view key, int64_t fallback = 0) const {
     const Value* value = Field(key);
     return value == nullptr ? fallback : tree.Int(*value).value_or(fallback);
-  }
-  static int64_t Number(size_t count, RecordKind kind) {
-    return static_cast<int64_t>(count - 1) * kKinds + static_cast<int64_t>(kind);
   }
 
   std::optional<int64_t> ReduceEntry(const ObjectTree& tree, Value action) {
@@ -91,7 +197,7 @@ class RecordReducer : public DictReducer {
     const Value* list = Field("frames");
     entry_frames.push_back(list == nullptr ? Value() : *list);
     entries.push_back(entry);
-    return Number(entries.size(), RecordKind::kEntry);
+    return NumberOf(entries.size() - 1, RecordKind::kEntry);
   }
 
   std::optional<int64_t> ReduceFrame(const ObjectTree& tree, Value name) {
@@ -99,7 +205,7 @@ class RecordReducer : public DictReducer {
     const std::optional<std::string_view> file = tree.String(*Field("filename"));
     if (!function || !file) return std::nullopt;
     frames.push_back({*function, *file, Int(tree, "line")});
-    return Number(frames.size(), RecordKind::kFrame);
+    return NumberOf(frames.size() - 1, RecordKind::kFrame);
   }
 
   std::optional<int64_t> ReduceBlock(const ObjectTree& tree, Value state) {
@@ -115,41 +221,24 @@ class RecordReducer : public DictReducer {
     if (active) raw.block.requested = Bytes(Int(tree, "requested_size", raw.block.size.count()));
     if (const Value* list = Field("frames")) raw.frames = *list;
     blocks.push_back(raw);
-    return Number(blocks.size(), RecordKind::kBlock);
+    return NumberOf(blocks.size() - 1, RecordKind::kBlock);
   }
 
   std::vector<std::pair<std::string_view, Value>> fields_;  // of the dict at hand
 };
 
-std::string_view Basename(std::string_view path) { return path.substr(path.rfind('/') + 1); }
-
-// "add_Tensor" of "at::_ops::add_Tensor::call(…)"; empty for other functions.
-std::string_view OpOf(std::string_view function) {
-  constexpr std::string_view kPrefix = "at::_ops::";
-  if (!function.starts_with(kPrefix)) return "";
-  function.remove_prefix(kPrefix.size());
-  return function.substr(0, function.find("::"));
-}
-
-// Ops that only make a tensor for the op that called them.
-bool IsFactory(std::string_view op) {
-  return op.starts_with("empty") || op.starts_with("new_empty") || op == "resize_" || op == "_resize_output_";
-}
-
 class SnapshotReader {
  public:
   SnapshotReader(const std::string& name, const ObjectTree& tree, RecordReducer& records)
-      : name_(name), tree_(tree), records_(records) {
-    snapshot_.stacks.emplace_back();
-  }
+      : name_(name), tree_(tree), records_(records) {}
 
   Result<Snapshot> Run(Value root) {
     const Value segments = tree_.Find(root, "segments");
     const Value traces = tree_.Find(root, "device_traces");
     // Before 1.13 a snapshot was the list of segments alone.
     const bool legacy = tree_.kind(root) == ValueKind::kList;
-    if (!legacy && tree_.kind(segments) != ValueKind::kList) {
-      return Wrong("not a memory snapshot: it has no list of segments");
+    if (!legacy && tree_.kind(segments) != ValueKind::kList && tree_.kind(traces) != ValueKind::kList) {
+      return Wrong("not a memory snapshot: it has no list of segments and no device_traces");
     }
     PickDevice(traces, legacy ? root : segments);
     for (const Value segment : tree_.Items(legacy ? root : segments)) {
@@ -161,6 +250,7 @@ class SnapshotReader {
     RETURN_IF_ERROR(ReadTrace(traces));
     const Value settings = tree_.Find(root, "allocator_settings");
     if (const auto conf = tree_.String(tree_.Find(settings, "PYTORCH_CUDA_ALLOC_CONF"))) snapshot_.conf = *conf;
+    snapshot_.stacks = records_.stacks.Take();
     return std::move(snapshot_);
   }
 
@@ -192,13 +282,13 @@ class SnapshotReader {
     }
   }
 
-  // The record that a value was reduced to. Protocol 0 fills its dicts key by key: they are reduced here.
+  // The record that a value was reduced to, or is reduced to now.
   template <typename Record>
   const Record* Find(const std::vector<Record>& records, Value value, RecordKind kind) {
     const bool whole = tree_.kind(value) == ValueKind::kDict;
-    const std::optional<int64_t> number = whole ? records_.Reduce(tree_, tree_.Items(value)) : tree_.Reduced(value);
-    if (!number || *number % kKinds != static_cast<int64_t>(kind)) return nullptr;
-    return &records[static_cast<size_t>(*number / kKinds)];
+    const auto number = whole ? records_.ReduceRecord(tree_, tree_.Items(value)) : tree_.Reduced(value);
+    const std::optional<size_t> index = IndexOf(number, kind);
+    return index ? &records[*index] : nullptr;
   }
 
   Status ReadSegment(Value dict) {
@@ -222,7 +312,7 @@ class SnapshotReader {
       if (!good) return Wrong(fmt::format("the blocks of segment {:#x} don't fit into it", segment.address));
       total += raw->block.size;
       segment.blocks.push_back(raw->block);
-      segment.blocks.back().stack = StackOf(raw->frames);
+      segment.blocks.back().stack = records_.StackOf(tree_, raw->frames);
     }
     // PyTorch's blocks tile their segment; other writers leave free memory out at the end.
     if (total < segment.size) segment.blocks.push_back({.size = segment.size - total, .requested = Bytes(0)});
@@ -253,7 +343,7 @@ class SnapshotReader {
     }
     for (const size_t i : order) {
       TraceEntry& entry = records_.entries[i];
-      if (entry.action == TraceAction::kAlloc) entry.stack = StackOf(records_.entry_frames[i]);
+      if (entry.action == TraceAction::kAlloc) entry.stack = records_.StackOf(tree_, records_.entry_frames[i]);
     }
     // Of a single device they are all there are, in order: a trace of gigabytes isn't copied.
     bool all_in_order = order.size() == records_.entries.size();
@@ -266,43 +356,10 @@ class SnapshotReader {
     return {};
   }
 
-  uint32_t StackOf(Value frames) {
-    const auto [known, added] = stack_of_list_.try_emplace(frames.bits, 0);
-    if (added) known->second = Intern(Describe(frames));
-    return known->second;
-  }
-
-  uint32_t Intern(std::string text) {
-    if (text.empty()) return 0;
-    const auto [known, added] = stack_of_text_.try_emplace(text, static_cast<uint32_t>(snapshot_.stacks.size()));
-    if (added) snapshot_.stacks.push_back(std::move(text));
-    return known->second;
-  }
-
-  // The innermost ATen op that isn't a factory and the innermost line of Python outside PyTorch; of paths the last
-  // component alone, since they carry people's names.
-  std::string Describe(Value list) {
-    std::string op;
-    std::string site;
-    for (const Value value : tree_.Items(list)) {
-      const Frame* frame = Find(records_.frames, value, RecordKind::kFrame);
-      if (frame == nullptr) continue;
-      if ((op.empty() || IsFactory(op)) && !OpOf(frame->name).empty()) op = OpOf(frame->name);
-      const bool python =
-          frame->file.ends_with(".py") && frame->file.find("/site-packages/torch/") == std::string_view::npos;
-      if (site.empty() && python) site = fmt::format("{} ({}:{})", frame->name, Basename(frame->file), frame->line);
-    }
-    if (!op.empty()) op = "aten::" + op;
-    if (op.empty() || site.empty()) return op + site;
-    return op + " @ " + site;
-  }
-
   const std::string& name_;
   const ObjectTree& tree_;
   RecordReducer& records_;
   Snapshot snapshot_;
-  std::unordered_map<uint64_t, uint32_t> stack_of_list_;
-  std::unordered_map<std::string, uint32_t> stack_of_text_;
 };
 
 }  // namespace

@@ -7,12 +7,23 @@
 #include <optional>
 #include <unordered_map>
 
+#include "graph/base/check.h"
+#include "sim/allocators/caching/profile.h"
+#include "sim/allocators/caching/rounding.h"
+#include "sim/allocators/caching/settings.h"
+
 namespace tidemark {
 namespace {
 
-// How PyTorch's allocator rounds requests, and the rest of a large block that it doesn't split off.
-constexpr Bytes kBlockStep{512};
 constexpr Bytes kTooSmallToSplitLarge = kMiB;
+
+// The settings of the recorded process; the defaults where its conf string isn't one of the newest release.
+caching::Settings SettingsOf(const Snapshot& snapshot) {
+  const auto profile = caching::FindProfile("pytorch");
+  CHECK(profile.ok());
+  Result<caching::Settings> settings = caching::ParseSettings(snapshot.conf, **profile);
+  return settings.ok() ? *std::move(settings) : caching::Settings();
+}
 
 constexpr size_t kNone = SIZE_MAX;
 
@@ -34,7 +45,8 @@ struct WalkSegment {
 // The state of the allocator, going back in time.
 class Walk {
  public:
-  explicit Walk(const Snapshot& snapshot) : snapshot_(snapshot), alloc_of_free_(snapshot.trace.size(), kNone) {
+  explicit Walk(const Snapshot& snapshot)
+      : snapshot_(snapshot), settings_(SettingsOf(snapshot)), alloc_of_free_(snapshot.trace.size(), kNone) {
     for (const SnapshotSegment& segment : snapshot.segments) {
       if (segment.private_pool) continue;
       WalkSegment& to = segments_[segment.address];
@@ -110,11 +122,17 @@ class Walk {
     const int64_t segment_end = segment->first + segment->second.size.count();
     const int64_t limit = next == blocks.end() ? segment_end : next->first;
     const Bytes hole(limit - entry.address);
-    Bytes size = std::max(kBlockStep, RoundUp(Bytes(entry.size), kBlockStep));
-    if (size > hole || hole == Bytes(0)) return Unexplained();
-    const bool never_splits_off = segment->second.large && !segment->second.expandable;
-    if (never_splits_off && hole - size <= kTooSmallToSplitLarge) size = hole;
+    if (entry.size <= 0 || entry.size > hole.count()) return Unexplained();
+    Bytes size(caching::RoundSize(entry.size, settings_));
+    if (size > hole) return Unexplained();
+    if (!SplitsOff(segment->second, size, hole - size)) size = hole;
     blocks[entry.address] = {size, Bytes(entry.size), index, entry.stack};
+  }
+
+  // Whether the rest of a free block is split off.
+  bool SplitsOff(const WalkSegment& segment, Bytes size, Bytes rest) const {
+    if (!segment.large || settings_.expandable_segments) return true;
+    return static_cast<uint64_t>(size.count()) < settings_.max_split_size && rest > kTooSmallToSplitLarge;
   }
 
   // Pages that came are taken away again, from the end (or the beginning) of a mapped run.
@@ -165,32 +183,120 @@ class Walk {
   void Unexplained() { ++unexplained_; }
 
   const Snapshot& snapshot_;
+  caching::Settings settings_;
   std::map<int64_t, WalkSegment> segments_;
   std::vector<size_t> alloc_of_free_;
   std::vector<int64_t> later_addresses_;
   int64_t unexplained_ = 0;
 };
 
+// What a trace without segments says by itself, going forwards.
+class ForwardWalk {
+ public:
+  explicit ForwardWalk(const std::vector<TraceEntry>& trace) : alloc_of_free_(trace.size(), kNone) {
+    std::unordered_map<int64_t, size_t> alive;  // alloc entries, by address
+    std::map<int64_t, int64_t> known;           // memory that came within the trace: begin -> end
+    for (size_t i = 0; i < trace.size(); ++i) {
+      const TraceEntry& entry = trace[i];
+      if (entry.private_pool) continue;
+      const auto holder = [&] {
+        const auto after = known.upper_bound(entry.address);
+        return after == known.begin() ? known.end() : std::prev(after);
+      };
+      switch (entry.action) {
+        case TraceAction::kSegmentAlloc:
+        case TraceAction::kSegmentMap:
+          known[entry.address] = entry.address + entry.size;
+          if (entry.action == TraceAction::kSegmentAlloc) later_addresses_.push_back(entry.address);
+          break;
+        case TraceAction::kAlloc: {
+          alive[entry.address] = i;
+          const auto found = holder();
+          unknown_memory_ = unknown_memory_ || found == known.end() || found->second <= entry.address;
+          break;
+        }
+        case TraceAction::kFreeCompleted:
+          if (const auto alloc = alive.find(entry.address); alloc != alive.end()) {
+            alloc_of_free_[i] = alloc->second;
+            alive.erase(alloc);
+          } else {
+            before_.push_back(i);
+          }
+          break;
+        default:
+          break;
+      }
+    }
+  }
+
+  const std::vector<size_t>& alloc_of_free() const { return alloc_of_free_; }
+  const std::vector<int64_t>& later_addresses() const { return later_addresses_; }
+  // Frees of what was there before the trace.
+  const std::vector<size_t>& before() const { return before_; }
+  bool from_the_start() const { return before_.empty() && !unknown_memory_; }
+
+ private:
+  std::vector<size_t> alloc_of_free_;
+  std::vector<int64_t> later_addresses_;
+  std::vector<size_t> before_;
+  bool unknown_memory_ = false;  // something lies where no segment of the trace is
+};
+
 // Puts the pieces together, forwards.
 class ReplayBuilder {
  public:
-  ReplayBuilder(const Snapshot& snapshot, const Walk& walk) : snapshot_(snapshot), walk_(walk) {}
+  ReplayBuilder(const Snapshot& snapshot, const std::vector<size_t>& alloc_of_free)
+      : snapshot_(snapshot), alloc_of_free_(alloc_of_free) {}
 
-  SnapshotReplay Run() {
-    id_of_entry_.resize(snapshot_.trace.size());
-    for (size_t i = 1; i < snapshot_.stacks.size(); ++i) texts_.push_back(result_.tape.texts.Add(snapshot_.stacks[i]));
-    for (const auto& [address, segment] : walk_.segments()) AddSegment(address, segment);
-    result_.initial.later_addresses = walk_.later_addresses();
-    for (size_t i = 0; i < snapshot_.trace.size(); ++i) AddEntry(i);
-    result_.notes = snapshot_.notes;
-    if (walk_.unexplained() != 0) {
-      result_.notes.push_back(fmt::format("{} events of the trace don't fit its segments", walk_.unexplained()));
+  // From the state that a walk back through the trace arrived at.
+  SnapshotReplay RunFrom(const Walk& walk) {
+    AddTexts();
+    for (const auto& [address, segment] : walk.segments()) AddSegment(address, segment);
+    result_.initial.later_addresses = walk.later_addresses();
+    AddTrace();
+    if (walk.unexplained() != 0) {
+      result_.notes.push_back(fmt::format("{} events of the trace don't fit its segments", walk.unexplained()));
     }
+    return Finish();
+  }
+
+  // From nothing but the trace.
+  SnapshotReplay RunForwards(const ForwardWalk& walk) {
+    AddTexts();
+    for (const size_t free : walk.before()) {
+      const TraceEntry& entry = snapshot_.trace[free];
+      before_of_free_[free] = NewAllocation(entry.address, entry.stack);
+      AddEvent(EventKind::kAlloc, before_of_free_[free]);
+      result_.tape.events.back().stream = StreamNumber(entry.stream);
+      result_.tape.events.back().bytes = Bytes(entry.size);
+    }
+    result_.initial.later_addresses = walk.later_addresses();
+    AddTrace();
+    if (!walk.from_the_start()) {
+      result_.initial.later_addresses.clear();
+      result_.incomparable = "the trace doesn't say what was there before it";
+      result_.notes.push_back(
+          fmt::format("there are no segments and the trace doesn't begin with its process: what was there before is "
+                      "unknown, but for {} blocks that are freed later",
+                      walk.before().size()));
+    }
+    return Finish();
+  }
+
+ private:
+  void AddTexts() {
+    for (size_t i = 1; i < snapshot_.stacks.size(); ++i) texts_.push_back(result_.tape.texts.Add(snapshot_.stacks[i]));
+  }
+  void AddTrace() {
+    id_of_entry_.resize(snapshot_.trace.size());
+    for (size_t i = 0; i < snapshot_.trace.size(); ++i) AddEntry(i);
+  }
+  SnapshotReplay Finish() {
+    result_.notes.insert(result_.notes.begin(), snapshot_.notes.begin(), snapshot_.notes.end());
     if (left_out_ != 0) result_.notes.push_back(fmt::format("{} events of private pools are left out", left_out_));
     return std::move(result_);
   }
 
- private:
   int32_t StreamNumber(int64_t handle) {
     if (handle == 0) return 0;
     return streams_.try_emplace(handle, static_cast<int32_t>(streams_.size()) + 1).first->second;
@@ -258,7 +364,7 @@ class ReplayBuilder {
 
   void AddFree(size_t index) {
     AllocationId id;
-    if (const size_t alloc = walk_.alloc_of_free()[index]; alloc != kNone) {
+    if (const size_t alloc = alloc_of_free_[index]; alloc != kNone) {
       id = id_of_entry_[alloc];
     } else if (const auto before = before_of_free_.find(index); before != before_of_free_.end()) {
       id = before->second;
@@ -269,7 +375,7 @@ class ReplayBuilder {
   }
 
   const Snapshot& snapshot_;
-  const Walk& walk_;
+  const std::vector<size_t>& alloc_of_free_;
   SnapshotReplay result_;
   std::vector<TextId> texts_;  // by stack - 1
   std::unordered_map<int64_t, int32_t> streams_;
@@ -283,9 +389,13 @@ class ReplayBuilder {
 }  // namespace
 
 SnapshotReplay ReplayOf(const Snapshot& snapshot) {
+  if (snapshot.segments.empty() && !snapshot.trace.empty()) {
+    const ForwardWalk walk(snapshot.trace);
+    return ReplayBuilder(snapshot, walk.alloc_of_free()).RunForwards(walk);
+  }
   Walk walk(snapshot);
   walk.Run();
-  return ReplayBuilder(snapshot, walk).Run();
+  return ReplayBuilder(snapshot, walk.alloc_of_free()).RunFrom(walk);
 }
 
 AddressCheck::AddressCheck(const SnapshotReplay& recorded) : recorded_(recorded) {}

@@ -21,6 +21,7 @@ struct SnapshotReplay {
   Tape tape;
   std::vector<int64_t> addresses;  // by AllocationId: as recorded
   bool maps_pages = false;         // the trace has expandable segments, whose address ranges it doesn't tell
+  std::string incomparable;        // why the recorded addresses say nothing; empty: they do
   std::vector<std::string> notes;  // what could not be carried over
 };
 
@@ -29,7 +30,11 @@ struct SnapshotReplay {
 //
 //   final      [ a ][ b ][    hole    ]
 //   - alloc b  [ a ][      hole       ]
-//   - free c   [ a ][  c  ][   hole   ]      c's block: its rounded request, and what would be too little to split off
+//   - free c   [ a ][  c  ][   hole   ]      c's block: its request as rounded by the recorded settings, and
+//                                              what would be too little to split off
+//
+// Of a trace without segments, frees are matched with allocations forwards; what is freed without one was there before
+// the trace and comes first in the tape. Where the trace begins in the middle of a process, nobody knows what else was.
 //
 // A free is replayed where it completed, since that is when its memory can be used again. Segments given back become an
 // empty_cache. Private pools are left out (a note says so).

@@ -11,7 +11,10 @@ namespace {
 constexpr std::string_view kOldDocumentation = "https://pytorch.org/docs/stable/notes/cuda.html#environment-variables";
 
 constexpr Profile Pytorch26() {
-  Profile p{.name = "pytorch-2.6"};
+  Profile p{.name = "pytorch-2.6",
+            .description =
+                "free blocks of equal size by address, strict conf strings, no large_segment_size_mb, no fraction in "
+                "the conf string (from its source)"};
   p.ties = TieOrder::kAddress;
   p.grammar = ConfGrammar::kStrict;
   p.large_segment_option = false;
@@ -29,7 +32,10 @@ constexpr Profile Pytorch26() {
 
 // 2.11 and 2.12: settings after their refactoring, free blocks still by address.
 constexpr Profile Early2026(std::string_view name) {
-  Profile p{.name = name};
+  Profile p{.name = name,
+            .description =
+                "free blocks of equal size by address, settings as today's, no throw_on_cudamalloc_oom (from its "
+                "source)"};
   p.ties = TieOrder::kAddress;
   p.reject_option = false;
   p.catch_all_options = false;
@@ -40,7 +46,7 @@ constexpr Profile Early2026(std::string_view name) {
 }
 
 constexpr Profile Pytorch215() {
-  Profile p{.name = "pytorch-2.15"};
+  Profile p{.name = "pytorch-2.15", .description = "as 2.14, and expandable_segments_reserve (from its source)"};
   p.reserve_option = true;
   return p;
 }
@@ -49,8 +55,9 @@ constexpr std::array kProfiles = {
     Pytorch26(),
     Early2026("pytorch-2.11"),
     Early2026("pytorch-2.12"),
-    Profile{.name = "pytorch-2.13"},
-    Profile{.name = "pytorch-2.14"},
+    Profile{.name = "pytorch-2.13", .description = "as 2.14: free blocks of equal size by creation of their segment"},
+    Profile{.name = "pytorch-2.14",
+            .description = "free blocks of equal size by creation of their segment; checked event by event"},
     Pytorch215(),
 };
 constexpr std::string_view kNewestChecked = "pytorch-2.14";

@@ -23,6 +23,7 @@ enum class ConfGrammar : uint8_t {
 
 struct Profile {
   std::string_view name;
+  std::string_view description;  // one line: what is peculiar, and how sure that is
   TieOrder ties = TieOrder::kCreation;
   ConfGrammar grammar = ConfGrammar::kLenient;
   bool large_segment_option = true;       // large_segment_size_mb exists

@@ -249,6 +249,23 @@ bool IsIdleKey(std::string_view key, const Profile& profile) {
   return profile.reuse_in_capture_option && key == "graph_capture_record_stream_reuse";
 }
 
+// Keys that CUDA's half of the configuration reads; the other half, which all accelerators share, comes after it.
+bool IsCudaKey(std::string_view key) {
+  constexpr std::array<std::string_view, 12> kKeys = {"backend",
+                                                      "release_lock_on_cudamalloc",
+                                                      "release_lock_on_hipmalloc",
+                                                      "pinned_use_cuda_host_register",
+                                                      "pinned_use_hip_host_register",
+                                                      "pinned_num_register_threads",
+                                                      "pinned_reserve_segment_size_mb",
+                                                      "pinned_free_catch_all",
+                                                      "graph_capture_record_stream_reuse",
+                                                      "per_process_memory_fraction",
+                                                      "throw_on_cudamalloc_oom",
+                                                      "expandable_segments_reserve"};
+  return std::ranges::find(kKeys, key) != kKeys.end() || key.starts_with("expandable_segments_reserve");
+}
+
 void ParseValue(std::string_view key, Cursor& cursor, const Profile& profile, Settings& settings,
                 std::string& backend) {
   if (key == "max_split_size_mb") {
@@ -282,28 +299,47 @@ bool IsKnownKey(std::string_view key, const Profile& profile) {
          (key == "throw_on_cudamalloc_oom" && profile.reject_option) || key == "backend" || IsIdleKey(key, profile);
 }
 
-// PyTorch reads the string three times: for the backend, when it is loaded; for the large segment size, which the
-// limits of other options follow wherever it stands; and for everything. What a pass doesn't look for it skips, so its
-// errors come first.
-enum class Pass : uint8_t { kShape, kLargeSegment, kEverything };
+// PyTorch reads the string four times: for the backend, when it is loaded; for what is CUDA's own, where keys that
+// nobody knows are found out; for the large segment size, which the limits of other options follow wherever it stands;
+// and for the rest. What a pass doesn't look for it skips, so errors come in the order of the passes. Before the
+// refactoring it was read once.
+enum class Pass : uint8_t { kBackend, kCuda, kLargeSegment, kShared, kEverything };
+
+bool Reads(Pass pass, std::string_view key) {
+  switch (pass) {
+    case Pass::kBackend:
+      return false;
+    case Pass::kCuda:
+      return IsCudaKey(key);
+    case Pass::kLargeSegment:
+      return key == "large_segment_size_mb";
+    case Pass::kShared:
+      return !IsCudaKey(key);
+    case Pass::kEverything:
+      return true;
+  }
+  return false;
+}
 
 void ParsePairs(Cursor& cursor, const Profile& profile, Pass pass, Settings& settings) {
   std::string backend;
   while (cursor.more()) {
     const std::string key = cursor.Next();
-    if (pass == Pass::kEverything && !IsKnownKey(key, profile)) {
+    const bool judges_keys = pass == Pass::kEverything || pass == Pass::kCuda;
+    if (judges_keys && !IsKnownKey(key, profile)) {
       cursor.Fail(profile.grammar == ConfGrammar::kStrict
                       ? fmt::format("Unrecognized CachingAllocator option: {}", key)
                       : fmt::format("Unrecognized key '{}' in CUDA allocator config.", key));
       return;
     }
     cursor.Separator(":");
-    if (pass == Pass::kEverything) {
-      ParseValue(key, cursor, profile, settings, backend);
-    } else if (pass == Pass::kLargeSegment && key == "large_segment_size_mb") {
+    if (pass == Pass::kBackend && key == "backend") return;  // which one it is matters later
+    if (!Reads(pass, key)) {
+      cursor.SkipValue();
+    } else if (pass == Pass::kLargeSegment) {
       ParseLargeSegmentSize(cursor, settings);
     } else {
-      cursor.SkipValue();
+      ParseValue(key, cursor, profile, settings, backend);
     }
     if (cursor.more()) cursor.Separator(",");
   }
@@ -314,8 +350,9 @@ void ParsePairs(Cursor& cursor, const Profile& profile, Pass pass, Settings& set
 Result<Settings> ParseSettings(std::string_view conf, const Profile& profile) {
   Settings settings;
   settings.conf = conf;
-  for (const Pass pass : {Pass::kShape, Pass::kLargeSegment, Pass::kEverything}) {
-    if (pass != Pass::kEverything && !profile.large_segment_option) continue;
+  const bool once = profile.grammar == ConfGrammar::kStrict;
+  for (const Pass pass : {Pass::kBackend, Pass::kCuda, Pass::kLargeSegment, Pass::kShared, Pass::kEverything}) {
+    if (once != (pass == Pass::kEverything)) continue;
     Cursor cursor(Tokens(conf), profile.grammar);
     ParsePairs(cursor, profile, pass, settings);
     if (!cursor.ok()) return InvalidInput(cursor.error());

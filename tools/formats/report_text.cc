@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <span>
 
+#include "tools/compiled_text.h"
 #include "tools/config/size.h"
 #include "tools/tape_marks.h"
 
@@ -40,6 +41,7 @@ class Writer {
     Categories();
     Largest();
     Fragmentation();
+    Compiled();
     Statistics();
     return std::move(text_);
   }
@@ -250,6 +252,17 @@ class Writer {
     Line("  {:<34}{:>10.1f}", "of it in segments that are in use", InMiB(f.inactive_split));
     Line("  {:<34}{:>10.1f}", "of it in segments that could go", InMiB(f.free_whole_segments));
     Line("  {:<34}{:>10.1f}   {} free blocks", "the largest free block", InMiB(f.largest_free), f.free_blocks);
+  }
+
+  void Compiled() {
+    if (report_.compiled.empty()) return;
+    Heading("Compiled");
+    for (const std::string& note : CompiledNotes(report_.compiled)) Line("  {}", note);
+    if (!style_.verbose) {
+      Line("  (-v lists kernels with what is fused into each, and what is saved)");
+      return;
+    }
+    for (const std::string& line : CompiledLines(report_.compiled)) Line("  {}", line);
   }
 
   void Statistics() {

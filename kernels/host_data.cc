@@ -45,7 +45,8 @@ std::vector<std::byte> Tokens(const TensorInfo& t, const Attributes& a, int64_t 
   const uint64_t seed = SeedOf("tokens");
   const auto batch = static_cast<uint64_t>(a.integer[1]) << 32;
   return Fill(t, [&](int64_t i) {
-    const int64_t at = i / length * (length + 1) + i % length + shift;
+    const int64_t row = i / length + static_cast<int64_t>(a.number);
+    const int64_t at = row * (length + 1) + i % length + shift;
     const uint64_t hash = Mix(seed + (batch + static_cast<uint64_t>(at) + 1) * kGolden);
     return static_cast<double>(hash % static_cast<uint64_t>(a.integer[2]));
   });

@@ -11,7 +11,8 @@
 //   one dimension, "….weight"       1 + 0.1 * Unit(name, i)
 //   one dimension, else             0.02 * Unit(name, i)
 // Token t of row r of batch b, of B rows and T tokens: Hash("tokens", (b << 32) + r * (T + 1) + t) mod vocab, t <= T;
-// targets are the tokens from t = 1 on.
+// targets are the tokens from t = 1 on. Rows count from the attribute `number` on: of the batch that a micro-batch is a
+// part of.
 #pragma once
 
 #include <cstddef>

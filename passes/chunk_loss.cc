@@ -1,5 +1,7 @@
 #include "passes/chunk_loss.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <bit>
 #include <map>
@@ -43,7 +45,14 @@ class Chunker {
     early_ = pass.gradient_early && !head.backward.empty();
   }
 
-  size_t chunks() const { return chunks_.size(); }
+  std::string Describe() const {
+    const DType dtype = graph_.tensors[graph_.Results(graph_.ops[head_.product()])[0]].dtype;
+    const auto mib = [&](int64_t rows) { return (SizeOf(dtype) * rows * columns_) / kMiB; };
+    return fmt::format(
+        "{} chunks of {} rows, each with {:.1f} MiB of logits instead of {:.1f}; whoever called the model "
+        "gets no logits",
+        chunks_.size(), chunks_.front().count, mib(chunks_.front().count), mib(rows_));
+  }
 
   void Run() {
     for (const OpId op : head_.forward) Erase(op);
@@ -421,14 +430,13 @@ Result<PassResult> ChunkLoss(Graph graph, const PassConfig& config, const PassCo
   }
   const Lifetimes lives = LifetimesOf(graph);
   GraphEditor editor(graph);
-  size_t chunks = 0;
+  std::string note;
   for (const HeadLoss& head : heads) {
     Chunker chunker(graph, lives, head, pass, editor);
     chunker.Run();
-    chunks = std::max(chunks, chunker.chunks());
+    if (note.empty()) note = chunker.Describe();
   }
-  return PassResult{std::move(editor).Finish(),
-                    {"in " + std::to_string(chunks) + " chunks; whoever called the model gets no logits"}};
+  return PassResult{std::move(editor).Finish(), {std::move(note)}};
 }
 
 }  // namespace tidemark

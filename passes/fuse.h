@@ -8,8 +8,10 @@
 //
 // An op joins the kernel of an op whose result it reads, element by element in the same order: same sizes, dense. It is
 // moved up behind that kernel, where nothing that it reads is made or changed in between. Reductions along the last
-// dimension (softmax, layer norm and their gradients along rows, nll_loss's gradient) join where all of a kernel's rows
-// are equally long; sums over rows and products don't.
+// dimension (softmax, layer norm and their gradients along rows, nll_loss and its gradient) join where all of a
+// kernel's rows are equally long; sums over rows and products don't. (nll_loss's own sum is a number for each row,
+// which blocks of threads add up.) With {recompute: {policy: selective, ops: [_log_softmax, _to_copy]}} before it, this
+// is fused cross-entropy: of the loss only logits reach memory.
 //
 // Stands last: a fused kernel can't be taken apart again by recompute or offload. Costs nothing: fewer launches, less
 // traffic. Results are the same to the bit as executed here; a compiler would order the arithmetic differently, within

@@ -33,6 +33,13 @@ class Mover {
       }
     }
     if (to == 0) return;
+    // Nor before .grad holds it.
+    for (const HolderId holder : holders_[update.gradient]) {
+      const OpId since = graph_.holders[holder].since;
+      if (!since.valid() || since.index() == 0 || lives_.released_at[holder] < to) continue;
+      const uint32_t held_at = lives_.op_at[OpId(since.index() - size_t{1})];
+      if (micro->backward.Contains(held_at)) to = std::max(to, held_at);
+    }
     for (const StorageId state : update.states) Create(state, to, own);
     Put(update.op, to);
     for (const HolderId holder : holders_[update.gradient]) {

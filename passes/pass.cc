@@ -12,7 +12,9 @@ namespace tidemark {
 
 std::span<const PassInfo> Passes() {
   static constexpr std::array<PassInfo, std::variant_size_v<PassConfig>> kPasses = {{
-      {"recompute", "{policy: full | every-n | selective | min-cut | budget}",
+      {"recompute",
+       "{policy: full | every-n | selective | min-cut | budget; full: reentrant: false; every-n: blocks: 2; selective: "
+       "ops: [gelu, …]; budget: budget: 6GiB, of reserved memory}",
        "drops activations after forward and computes them again in backward",
        "policy full: before every rewriting pass; the others: before fuse",
        "at most one more run of each op of forward", &Recompute},

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "graph/cost.h"
 #include "graph/graph_text.h"
 #include "graph/lifetimes.h"
 #include "graph/run_program.h"
@@ -66,6 +67,21 @@ Status CheckNames(const std::vector<std::string>& names, const char* what) {
   return {};
 }
 
+// A fused kernel can't be taken apart.
+Status CheckOrder(std::span<const PassConfig> passes) {
+  bool fused = false;
+  for (const PassConfig& pass : passes) {
+    const bool fuses = std::holds_alternative<FusePass>(pass);
+    if (fused && !fuses) {
+      return InvalidInput(
+          fmt::format("passes: {} has to stand before fuse, which makes kernels that can't be taken apart again",
+                      InfoOf(pass).name));
+    }
+    fused = fused || fuses;
+  }
+  return {};
+}
+
 bool Contains(const std::vector<std::string>& names, std::string_view name) {
   return std::ranges::find(names, name) != names.end();
 }
@@ -94,6 +110,7 @@ uint64_t Fingerprint(const Graph& graph) {
 Result<Rewritten> RunPasses(Graph graph, std::span<const PassConfig> passes, const PipelineOptions& options) {
   RETURN_IF_ERROR(CheckNames(options.disabled, "disabled passes"));
   RETURN_IF_ERROR(CheckNames(options.print_after, "--print-after"));
+  RETURN_IF_ERROR(CheckOrder(passes));
   Rewritten rewritten{std::move(graph), {}};
   const DeviceSpec& device = options.context.device;
   for (const PassConfig& config : passes) {
@@ -101,6 +118,7 @@ Result<Rewritten> RunPasses(Graph graph, std::span<const PassConfig> passes, con
     if (ChangesProgram(config) || info.rewrite == nullptr || Contains(options.disabled, info.name)) continue;
     PassRun run{.name = info.name, .ops_before = rewritten.graph.ops.size()};
     run.live_before = LivePeakOf(rewritten.graph, device).bytes;
+    run.traffic_before = TrafficOf(rewritten.graph);
     const uint64_t before = Fingerprint(rewritten.graph);
     const auto began = std::chrono::steady_clock::now();
     ASSIGN_OR_RETURN(PassResult result, info.rewrite(std::move(rewritten.graph), config, options.context));
@@ -114,6 +132,7 @@ Result<Rewritten> RunPasses(Graph graph, std::span<const PassConfig> passes, con
     run.changed = Fingerprint(rewritten.graph) != before;
     run.ops_after = rewritten.graph.ops.size();
     run.live_after = LivePeakOf(rewritten.graph, device).bytes;
+    run.traffic_after = TrafficOf(rewritten.graph);
     if (Contains(options.print_after, info.name)) run.text = PrintGraph(rewritten.graph);
     rewritten.runs.push_back(std::move(run));
   }

@@ -23,7 +23,8 @@ struct PassRun {
   double milliseconds = 0;  // of the pass alone, by the wall clock
   bool changed = false;
   size_t ops_before = 0, ops_after = 0;
-  Bytes live_before, live_after;  // highest sums of live bytes
+  Bytes live_before, live_after;        // highest sums of live bytes
+  Bytes traffic_before, traffic_after;  // what the run's kernels read and write
   std::vector<std::string> notes;
   std::string text;  // the graph behind it, where print_after asks
 };
@@ -34,7 +35,7 @@ struct Rewritten {
 };
 
 // Program passes in the list are skipped: the tracer has seen to them. Errors: what a pass says; a name in `disabled`
-// or `print_after` that no pass has; and, if a pass has a bug, what VerifyGraph says of its graph.
+// or `print_after` that no pass has; a pass behind fuse; and, if a pass has a bug, what VerifyGraph says of its graph.
 Result<Rewritten> RunPasses(Graph graph, std::span<const PassConfig> passes, const PipelineOptions& options);
 
 // A number that two graphs share only if they are the same, up to the numbering of tensors and attributes.

@@ -3,8 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
-#include <map>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <set>
@@ -20,12 +19,17 @@ namespace {
 
 constexpr int kTargets = 32;
 constexpr int kCheckpointPlans = 24;
+constexpr size_t kRefinements = 48;
+constexpr size_t kExplored = 1000;  // neighbours of good plans, where programs are so short that this is nothing
 constexpr size_t kMeasuredSteps = size_t{3} << 20;  // of all plans' programs together: fewer targets for longer runs
 
 class Planner {
  public:
   Planner(const RecomputeAnalysis& analysis, const PassContext& context)
-      : analysis_(analysis), context_(context), base_time_(RunTimeOf(analysis.graph)) {}
+      : analysis_(analysis),
+        context_(context),
+        base_time_(RunTimeOf(analysis.graph)),
+        decisions_(DecisionsOf(analysis)) {}
 
   Result<PlanFront> Run() {
     const size_t affordable = kMeasuredSteps / std::max<size_t>(1, analysis_.graph.program.size());
@@ -41,6 +45,14 @@ class Planner {
     for (int64_t blocks = 1; blocks < 2 * mixer->regions(); blocks *= 2) {
       RETURN_IF_ERROR(Measure(PlanOf(analysis_, {.policy = RecomputePolicy::kEveryN, .blocks = blocks})));
     }
+    front_.exhaustive = !decisions_.empty() && decisions_.size() <= kExhaustive;
+    if (front_.exhaustive) {
+      RETURN_IF_ERROR(MeasureAll());
+    } else {
+      const size_t left = affordable - std::min(affordable, seen_.size());
+      RETURN_IF_ERROR(Refine(std::min<size_t>(left, kRefinements)));
+      if (left > kExplored) RETURN_IF_ERROR(Explore(kExplored));
+    }
     front_.measured = static_cast<int>(seen_.size());
     KeepTheFront();
     front_.bound = [mixer, base = base_time_](Bytes bytes) { return base + mixer->LeastTime(bytes); };
@@ -50,16 +62,100 @@ class Planner {
  private:
   Nanos RunTimeOf(const Graph& graph) const { return TimeOf(graph, context_.device).total(); }
 
+  // A plan that was measured before is no news.
   Status Measure(RecomputePlan plan) {
     std::vector<Keep> key(plan.begin(), plan.end());
     if (!seen_.insert(std::move(key)).second) return {};
     const Graph graph = ApplyRecompute(analysis_, plan);
-    Bytes reserved = LivePeakOf(graph, context_.device).bytes;
+    Bytes reserved;
     if (context_.physical_peak) {
       ASSIGN_OR_RETURN(reserved, context_.physical_peak(graph));
+    } else {
+      reserved = LivePeakOf(graph, context_.device).bytes;
     }
     front_.plans.push_back({std::move(plan), RunTimeOf(graph), reserved});
     return {};
+  }
+
+  Status MeasureAll() {
+    for (size_t chosen = 0; chosen < size_t{1} << decisions_.size(); ++chosen) {
+      RecomputePlan plan;
+      plan.resize(analysis_.graph.storages.size());
+      for (size_t d = 0; d < decisions_.size(); ++d) {
+        if ((chosen >> d & 1) != 0) Enter(decisions_[d], decisions_[d].keep, plan);
+      }
+      RETURN_IF_ERROR(Measure(std::move(plan)));
+    }
+    return {};
+  }
+
+  static void Enter(const RecomputeDecision& decision, Keep keep, RecomputePlan& plan) {
+    for (const StorageId storage : decision.storages) plan[storage] = keep;
+  }
+
+  // Measures up to `count` plans that lie between neighbours of the front: each time between those that leave the
+  // largest gap.
+  Status Refine(size_t count) {
+    KeepTheFront();
+    for (size_t i = 0; i < count; ++i) {
+      std::optional<size_t> widest;
+      for (size_t k = 0; k + 1 < front_.plans.size(); ++k) {
+        if (Gap(k) > 0 && (!widest || Gap(k) > Gap(*widest))) widest = k;
+      }
+      if (!widest) return {};
+      RecomputePlan between = Between(front_.plans[*widest], front_.plans[*widest + 1]);
+      front_.plans[*widest].refined = true;
+      RETURN_IF_ERROR(Measure(std::move(between)));
+      KeepTheFront();
+    }
+    return {};
+  }
+
+  // Measures what each plan of the front becomes when one decision is taken the other way, and so on for what that
+  // brings to the front; at most about `count` plans.
+  Status Explore(size_t count) {
+    const size_t most = seen_.size() + count;
+    for (;;) {
+      KeepTheFront();
+      const auto next = std::ranges::find(front_.plans, false, &MeasuredPlan::explored);
+      if (next == front_.plans.end() || seen_.size() >= most) return {};
+      next->explored = true;
+      const RecomputePlan plan = next->plan;
+      for (const RecomputeDecision& decision : decisions_) {
+        RecomputePlan changed = plan;
+        const bool taken = plan[decision.storages.front()] == decision.keep;
+        Enter(decision, taken ? Keep::kAsItIs : decision.keep, changed);
+        RETURN_IF_ERROR(Measure(std::move(changed)));
+      }
+    }
+  }
+
+  double Gap(size_t k) const {
+    const MeasuredPlan& a = front_.plans[k];
+    const MeasuredPlan& b = front_.plans[k + 1];
+    if (a.refined) return 0;
+    return (b.time.count() - a.time.count()) * static_cast<double>((a.reserved - b.reserved).count());
+  }
+
+  // The faster plan with the better half of what the smaller one does differently: most bytes for the time first.
+  RecomputePlan Between(const MeasuredPlan& faster, const MeasuredPlan& smaller) const {
+    const Graph& graph = analysis_.graph;
+    std::vector<const RecomputeDecision*> differences;
+    for (const RecomputeDecision& decision : decisions_) {
+      const StorageId storage = decision.storages.front();
+      if (faster.plan[storage] != smaller.plan[storage]) differences.push_back(&decision);
+    }
+    const auto worth = [&](const RecomputeDecision* decision) {
+      const Storage& storage = graph.storages[decision->storages.front()];
+      const Nanos time = TimeOf(OpView(graph, graph.ops[storage.producer]), context_.device);
+      return static_cast<double>(storage.bytes.count()) / std::max(1.0, time.count());
+    };
+    std::ranges::stable_sort(differences, std::greater<>(), worth);
+    RecomputePlan plan = faster.plan;
+    for (size_t i = 0; i < (differences.size() + 1) / 2; ++i) {
+      Enter(*differences[i], smaller.plan[differences[i]->storages.front()], plan);
+    }
+    return plan;
   }
 
   void KeepTheFront() {
@@ -77,6 +173,7 @@ class Planner {
   const RecomputeAnalysis& analysis_;
   const PassContext& context_;
   Nanos base_time_;
+  std::vector<RecomputeDecision> decisions_;
   std::set<std::vector<Keep>> seen_;
   PlanFront front_;
 };
@@ -87,14 +184,48 @@ std::string Note(const PlanFront& front, const MeasuredPlan& chosen, Bytes budge
   const double added = (chosen.time.count() - base.time.count()) / per_step;
   const double least = std::max(0.0, (front.bound(budget).count() - base.time.count()) / per_step);
   const double step = base.time.count() / per_step;
-  return fmt::format(
-      "reserves {:.1f} MiB of {:.1f}; adds {:.2f} ms to a step of {:.1f} ms ({:+.1f} %); no plan of its kind adds less "
-      "than {:.2f} ms (optimality gap {:.2f} % of the step); {} plans measured",
-      chosen.reserved / kMiB, budget / kMiB, added, step, 100 * added / step, least, 100 * (added - least) / step,
-      front.measured);
+  const std::string quality =
+      front.exhaustive
+          ? fmt::format("the optimum: all {} plans were measured", front.measured)
+          : fmt::format(
+                "no mixture of cuts of its blocks adds less than {:.2f} ms (optimality gap at most {:.2f} % of "
+                "the step); {} plans measured",
+                least, std::max(0.0, 100 * (added - least) / step), front.measured);
+  return fmt::format("reserves {:.1f} MiB of {:.1f}; adds {:.2f} ms to a step of {:.1f} ms ({:+.1f} %); {}",
+                     chosen.reserved / kMiB, budget / kMiB, added, step, 100 * added / step, quality);
 }
 
 }  // namespace
+
+std::vector<RecomputeDecision> DecisionsOf(const RecomputeAnalysis& analysis) {
+  std::vector<std::vector<StorageId>> forwards;
+  for (const MicroStep& micro : analysis.micro_steps) forwards.push_back(analysis.ForwardStorages(micro));
+  const auto differs = [&](const auto& forward) { return forward.size() != forwards.front().size(); };
+  if (forwards.empty() || std::ranges::any_of(forwards, differs)) return {};
+  std::vector<RecomputeDecision> decisions;
+  for (size_t i = 0; i < forwards.front().size(); ++i) {
+    RecomputeDecision decision;
+    bool droppable = true;
+    bool extendable = true;
+    for (size_t m = 0; m < forwards.size(); ++m) {
+      const StorageId storage = forwards[m][i];
+      const MicroStep& micro = analysis.micro_steps[m];
+      const bool saved = analysis.lives.dies[storage] >= micro.backward.begin;
+      droppable = droppable && analysis.Droppable(storage, micro);
+      extendable = extendable && !saved && analysis.Repeatable(storage, micro);
+      decision.storages.push_back(storage);
+    }
+    if (!droppable && !extendable) continue;
+    decision.keep = droppable ? Keep::kDrop : Keep::kExtend;
+    decisions.push_back(std::move(decision));
+  }
+  return decisions;
+}
+
+const MeasuredPlan* ChoosePlan(const PlanFront& front, Bytes budget) {
+  const auto chosen = std::ranges::find_if(front.plans, [&](const MeasuredPlan& p) { return p.reserved <= budget; });
+  return chosen == front.plans.end() ? nullptr : &*chosen;
+}
 
 Result<PlanFront> MeasurePlans(const RecomputeAnalysis& analysis, const PassContext& context) {
   if (!HasRates(context.device)) {
@@ -108,15 +239,15 @@ Result<PlanFront> MeasurePlans(const RecomputeAnalysis& analysis, const PassCont
 Result<PassResult> RecomputeWithin(Graph graph, Bytes budget, const PassContext& context) {
   const RecomputeAnalysis analysis(graph);
   ASSIGN_OR_RETURN(const PlanFront front, MeasurePlans(analysis, context));
-  const auto chosen = std::ranges::find_if(front.plans, [&](const MeasuredPlan& p) { return p.reserved <= budget; });
-  if (chosen == front.plans.end()) {
+  const MeasuredPlan* chosen = ChoosePlan(front, budget);
+  if (chosen == nullptr) {
     return InvalidInput(
         fmt::format("passes.recompute: no plan reserves as little as {:.1f} MiB; the least is {:.1f} MiB",
                     budget / kMiB, front.plans.back().reserved / kMiB));
   }
   const int64_t steps = analysis.micro_steps.empty() ? 1 : analysis.micro_steps.back().step + 1;
   std::vector<std::string> notes = {Note(front, *chosen, budget, steps)};
-  if (chosen == front.plans.begin()) return PassResult{std::move(graph), std::move(notes)};
+  if (chosen == front.plans.data()) return PassResult{std::move(graph), std::move(notes)};
   return PassResult{ApplyRecompute(analysis, chosen->plan), std::move(notes)};
 }
 

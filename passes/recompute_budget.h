@@ -6,13 +6,17 @@
 // 2. Plans. An exact dynamic program over the regions finds the cheapest choice of options whose highest sum of live
 //    bytes stays below a target; it is run for a ladder of targets. Plans of checkpoints around some blocks only, and
 //    of checkpoints around groups of blocks, go along.
-// 3. Truth. Every plan is carried out and measured: its time, and what the allocator reserves for it. The budget
-// chooses
-//    among the measured plans: the fastest that fits; of equally fast ones the smallest.
+// 3. Truth. Every plan is carried out and measured: its time, and what the allocator reserves for it.
+// 4. Refinement. Between neighbours among the best plans, plans with a part of the differences are measured too, the
+//    bytes that cost the least time first; in short programs also plans that differ in one decision. Where there are at
+//    most kExhaustive decisions in a micro-step's forward (drop a saved storage; keep one that isn't), every plan is
+//    measured instead: the choice is the optimum then.
+// 5. The budget chooses among the measured plans: the fastest that fits; of equally fast ones the smallest.
 //
 // The plans don't depend on the budget, so a larger budget never gives a slower plan, nor one with a lower peak; a plan
 // never takes more than the budget. Since live bytes are never more than reserved ones, the dynamic program's answer
-// for live bytes <= budget bounds the time of every plan of step 2's kind from below: the optimality gap that is noted.
+// for live bytes <= budget bounds the time of every plan of step 2's kind from below: the optimality gap that is noted,
+// unless the plan is known to be the optimum.
 #pragma once
 
 #include <vector>
@@ -22,10 +26,22 @@
 
 namespace tidemark {
 
+constexpr size_t kExhaustive = 10;  // decisions; up to here all plans are measured
+
+// A storage of each micro-step's forward, at the same place in each, and what a plan may do about it.
+struct RecomputeDecision {
+  std::vector<StorageId> storages;  // by micro-step
+  Keep keep = Keep::kDrop;          // instead of kAsItIs
+};
+// All decisions of plans that do the same in each micro-step. Empty where micro-steps differ.
+std::vector<RecomputeDecision> DecisionsOf(const RecomputeAnalysis& analysis);
+
 struct MeasuredPlan {
   RecomputePlan plan;
   Nanos time;      // of the whole run's ops
   Bytes reserved;  // PassContext::physical_peak, or live bytes where there is none
+  // For the search: whether what lies between it and the next one, and its neighbours, have been measured.
+  bool refined = false, explored = false;
 };
 
 // Plans from which a budget may choose, by rising time; each takes less than all before it. `bound(bytes)`: no mixture
@@ -34,10 +50,14 @@ struct MeasuredPlan {
 struct PlanFront {
   std::vector<MeasuredPlan> plans;
   std::function<Nanos(Bytes)> bound;
-  int measured = 0;  // plans that were carried out
+  int measured = 0;         // plans that were carried out
+  bool exhaustive = false;  // there are no others
 };
 // Errors: what physical_peak says; a device whose rates aren't known.
 Result<PlanFront> MeasurePlans(const RecomputeAnalysis& analysis, const PassContext& context);
+
+// The fastest plan within the budget; null: none.
+const MeasuredPlan* ChoosePlan(const PlanFront& front, Bytes budget);
 
 // Errors: no plan stays within the budget (the least is named); what MeasurePlans says.
 Result<PassResult> RecomputeWithin(Graph graph, Bytes budget, const PassContext& context);

@@ -88,8 +88,10 @@ std::string TitleOf(const RunConfig& run) {
 std::string DescribePass(const PassRun& pass) {
   if (!pass.changed) return fmt::format("{}: nothing to change", pass.name);
   const auto added = static_cast<int64_t>(pass.ops_after) - static_cast<int64_t>(pass.ops_before);
-  return fmt::format("{}: {} ops ({:+}), highest live bytes {:.1f} MiB ({:+.1f}), {:.1f} ms", pass.name, pass.ops_after,
-                     added, pass.live_after / kMiB, (pass.live_after - pass.live_before) / kMiB, pass.milliseconds);
+  return fmt::format(
+      "{}: {} ops ({:+}), highest live bytes {:.1f} MiB ({:+.1f}), traffic {:.1f} GiB ({:+.1f}), done in {:.1f} ms",
+      pass.name, pass.ops_after, added, pass.live_after / kMiB, (pass.live_after - pass.live_before) / kMiB,
+      pass.traffic_after / kGiB, (pass.traffic_after - pass.traffic_before) / kGiB, pass.milliseconds);
 }
 
 std::vector<int64_t> EventTimes(const BuiltRun& built, const DeviceSpec& device) {

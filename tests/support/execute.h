@@ -14,7 +14,7 @@ namespace tidemark {
 Execution ExecuteGraph(const Graph& graph, const DeviceSpec& device);
 
 // What differs between two executions' losses and gradients; empty: nothing. `tolerance` is relative to the largest
-// value of each tensor; 0: to the bit.
+// value of each tensor (at least a thousandth of the largest of all); 0: to the bit.
 std::string DifferenceOf(const Execution& expected, const Execution& actual, double tolerance);
 
 }  // namespace tidemark

@@ -44,7 +44,8 @@ void AddCompare(CLI::App& app, CommandRun* run) {
   command
       ->add_option("--with", options->variants,
                    "a variant: other values, as in --with training.micro_batch=8,training.gradient_accumulation=8 or "
-                   "--with passes.recompute.policy=full")
+                   "--with passes.recompute.policy=full or --with 'passes=[{chunk_loss: {chunks: 8}}, {fuse: {}}]' "
+                   "(tidemark list passes); give it as often as you like")
       ->type_name("KEY=VALUE[,KEY=VALUE…]")
       ->allow_extra_args(false);
   command->add_option("--set", options->overrides, "KEY=VALUE: another value for the base and every variant")

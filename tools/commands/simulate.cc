@@ -70,7 +70,7 @@ Result<Outcome> RunSimulate(const SimulateOptions& options) {
   outcome.notes.insert(outcome.notes.end(), graph.assumptions.begin(), graph.assumptions.end());
   for (const PassRun& pass : built.passes) {
     outcome.notes.push_back(DescribePass(pass));
-    outcome.notes.insert(outcome.notes.end(), pass.notes.begin(), pass.notes.end());
+    for (const std::string& note : pass.notes) outcome.notes.push_back(fmt::format("{}: {}", pass.name, note));
   }
   return outcome;
 }

@@ -20,6 +20,8 @@ Json PassesJson(const Variant& variant) {
                       {"ops_after", pass.ops_after},
                       {"live_bytes_before", pass.live_before.count()},
                       {"live_bytes_after", pass.live_after.count()},
+                      {"traffic_bytes_before", pass.traffic_before.count()},
+                      {"traffic_bytes_after", pass.traffic_after.count()},
                       {"notes", pass.notes}});
   }
   return passes;
@@ -27,8 +29,12 @@ Json PassesJson(const Variant& variant) {
 
 // A row: the parts of its report that a table shows.
 Json VariantJson(const Variant& variant, const Variant& base) {
-  const Json report = Json::parse(ReportJson(variant.report));
   Json json = {{"name", variant.name}};
+  if (!variant.impossible.empty()) {
+    json["impossible"] = variant.impossible;
+    return json;
+  }
+  const Json report = Json::parse(ReportJson(variant.report));
   for (const char* key : {"fits", "peak", "out_of_memory", "breakdown_at_peak", "largest_at_peak", "time", "config"}) {
     json[key] = report.at(key);
   }
@@ -37,12 +43,17 @@ Json VariantJson(const Variant& variant, const Variant& base) {
   const Report& to = variant.report;
   const Report& from = base.report;
   Json added_us = nullptr;
-  if (to.time && from.time) added_us = to.time->step_us - from.time->step_us;
+  Json token_us = nullptr;
+  if (to.time && from.time) {
+    added_us = to.time->step_us - from.time->step_us;
+    token_us = to.time->step_us / TokensOfStep(variant.run) - from.time->step_us / TokensOfStep(base.run);
+  }
   json["difference"] = {{"requested_bytes", (to.requested_peak - from.requested_peak).count()},
                         {"allocated_bytes", (to.allocated_peak - from.allocated_peak).count()},
                         {"reserved_bytes", (to.reserved_peak - from.reserved_peak).count()},
                         {"process_bytes", (to.process_peak.value - from.process_peak.value).count()},
-                        {"step_us", added_us}};
+                        {"step_us", added_us},
+                        {"token_us", token_us}};
   json["explanation"] = variant.explanation;
   return json;
 }
@@ -52,7 +63,9 @@ class TraceWriter {
   std::string Run(const VariantTable& table) {
     Add(table.base, 1);
     int process = 1;
-    for (const Variant& variant : table.variants) Add(variant, ++process);
+    for (const Variant& variant : table.variants) {
+      if (variant.impossible.empty()) Add(variant, ++process);
+    }
     return Json{{"displayTimeUnit", "ms"}, {"traceEvents", std::move(events_)}}.dump() + "\n";
   }
 

@@ -9,7 +9,8 @@
 namespace tidemark {
 
 std::string CompareText(const VariantTable& table, TextStyle style);
-// {"schema": "tidemark.compare/1", "base": {…}, "variants": [{…}, …]}; bytes are integers, keys as in reports.
+// {"schema": "tidemark.compare/1", "base": {…}, "variants": [{…}, …]}; bytes are integers, keys as in reports. A
+// variant that isn't possible is {"name": "…", "impossible": "why"}.
 std::string CompareJson(const VariantTable& table);
 // The curves of allocated and reserved bytes of each variant below each other, with the phases: one process a variant.
 // A run's curve is as long as its tape, one microsecond an event.

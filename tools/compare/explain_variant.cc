@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "graph/run_program.h"
 #include "tools/tape_marks.h"
 
 namespace tidemark {
@@ -52,16 +53,53 @@ std::string Describe(const Moment& at) {
 }
 
 // The one tensor that counts most at the peak.
-std::string Largest(const Report& report) {
-  if (report.largest.empty()) return "";
-  const TensorReport& tensor = report.largest.front();
-  return fmt::format("the largest tensor there is {} ({:.0f} MiB)", tensor.tensor, tensor.bytes / kMiB);
+std::string Largest(const TensorReport& tensor) {
+  return fmt::format("{} ({:.1f} MiB)", tensor.tensor, tensor.bytes / kMiB);
+}
+
+// Where the peak lies now, and what is largest there.
+std::string Place(const Report& from, const Report& to) {
+  std::string text = SamePlace(from.at, to.at) ? "it stays at " + (to.at.op.empty() ? DescribeMoment(to.at) : to.at.op)
+                                               : "it moved to " + Describe(to.at);
+  if (to.largest.empty()) return text;
+  text += ", where the largest tensor is " + Largest(to.largest.front());
+  const bool untouched = SamePlace(from.at, to.at) && !from.largest.empty() &&
+                         from.largest.front().bytes == to.largest.front().bytes &&
+                         to.allocated_peak < from.allocated_peak;
+  return untouched ? text + ", untouched" : text;
+}
+
+// Sequences of a micro-step, behind passes that split batches.
+int64_t SequencesOf(const RunConfig& run) {
+  const Result<RunConfig> resolved = ResolveProgram(run);
+  return resolved.ok() ? resolved->training.micro_batch : run.training.micro_batch;
 }
 
 bool OnlyMoreMicroSteps(const RunConfig& base, const RunConfig& variant) {
   RunConfig same = variant;
   same.training.gradient_accumulation = base.training.gradient_accumulation;
   return same == base && variant.training.gradient_accumulation != base.training.gradient_accumulation;
+}
+
+std::string WhyMicroStepsDoNotCount(const Variant& variant) {
+  const Report& report = variant.report;
+  const Bytes of_micro_step = BytesOf(report, "activations") + BytesOf(report, "logits_and_loss");
+  return fmt::format(
+      "a micro-step still runs {} sequences, whose activations, logits and loss are {:.1f} of the {:.1f} MiB at the "
+      "peak; gradients ({:.1f} MiB) are added up in place: how many micro-steps a step has doesn't enter the peak",
+      SequencesOf(variant.run), of_micro_step / kMiB, report.allocated_peak / kMiB,
+      BytesOf(report, "gradients") / kMiB);
+}
+
+// What the variant's memory costs in time, where both do the same work.
+std::string Worth(const Variant& base, const Variant& variant) {
+  const Bytes saved = base.report.reserved_peak - variant.report.reserved_peak;
+  if (!base.report.time || !variant.report.time || saved < kMuch) return "";
+  if (TokensOfStep(base.run) != TokensOfStep(variant.run)) return "";
+  const double added = (variant.report.time->step_us - base.report.time->step_us) / 1e3;
+  if (added < 0.05) return "";
+  return fmt::format("{:.1f} MiB of reserved for {:.1f} ms a step ({:.1f} MiB a millisecond)", saved / kMiB, added,
+                     saved / kMiB / added);
 }
 
 }  // namespace
@@ -71,28 +109,23 @@ std::string ExplainVariant(const Variant& base, const Variant& variant) {
   const Report& to = variant.report;
   const Bytes allocated = to.allocated_peak - from.allocated_peak;
   const Bytes reserved = to.reserved_peak - from.reserved_peak;
-  std::string text;
-  if (OnlyMoreMicroSteps(base.run, variant.run) && std::max(allocated, -allocated) < kMuch) {
-    return fmt::format(
-        "a micro-step still runs {} sequences, and gradients are added up in place: how many micro-steps a step has "
-        "doesn't enter the peak",
-        variant.run.training.micro_batch);
+  const bool much = std::max(allocated, -allocated) >= kMuch;
+  if (OnlyMoreMicroSteps(base.run, variant.run) && !much) return WhyMicroStepsDoNotCount(variant);
+  std::vector<std::string> parts;
+  if (const int64_t now = SequencesOf(variant.run), before = SequencesOf(base.run); now != before) {
+    parts.push_back(fmt::format("a micro-step runs {} sequences instead of {}", now, before));
   }
-  if (std::max(allocated, -allocated) >= kMuch) {
-    text = fmt::format("at the peak: {}", Differences(from, to));
-    if (!SamePlace(from.at, to.at)) {
-      text += fmt::format("; it moved to {}; {}", Describe(to.at), Largest(to));
-    } else if (allocated < Bytes(0) && to.largest.size() == from.largest.size() && !to.largest.empty() &&
-               to.largest.front().bytes == from.largest.front().bytes) {
-      text += fmt::format("; it stays at {}, where {}, untouched", to.at.op, Largest(to).substr(4));
-    }
+  if (much) {
+    parts.push_back("at the peak: " + Differences(from, to));
+    parts.push_back(Place(from, to));
   } else if (std::max(reserved, -reserved) >= kMuch) {
-    text =
-        fmt::format("as much is alive at the peak; what changes is the packing: reserved {:+.0f} MiB", reserved / kMiB);
+    parts.push_back(fmt::format("as much is alive at the peak; what changes is the packing: reserved {:+.0f} MiB",
+                                reserved / kMiB));
   } else {
-    text = "the peak is where it was, and as high";
+    parts.emplace_back("the peak is where it was, and as high");
   }
-  return text;
+  if (std::string worth = Worth(base, variant); !worth.empty()) parts.push_back(std::move(worth));
+  return fmt::format("{}", fmt::join(parts, "; "));
 }
 
 }  // namespace tidemark

@@ -1,6 +1,8 @@
 #include "tools/compare/variants.h"
 
+#include <algorithm>
 #include <memory>
+#include <numeric>
 
 #include "sim/replay.h"
 #include "tools/build_report.h"
@@ -18,12 +20,30 @@ Result<Variant> SimulateSettings(const std::string& text, const std::string& nam
                                  std::vector<std::string>& notes) {
   std::vector<std::string> all(overrides.begin(), overrides.end());
   for (std::string& setting : SplitSettings(settings)) all.push_back(std::move(setting));
-  ASSIGN_OR_RETURN(LoadedRun loaded, ParseRun(text, name, all));
-  if (settings.empty()) notes = loaded.notes;
-  return SimulateVariant(settings.empty() ? "as given" : settings, loaded.config);
+  Result<LoadedRun> parsed = ParseRun(text, name, all);
+  if (!parsed.ok()) {
+    std::string message = parsed.error().message;
+    if (!settings.empty() && message.starts_with("--set ")) message.replace(0, 6, "--with ");
+    return InvalidInput(std::move(message));
+  }
+  const LoadedRun& loaded = *parsed;
+  if (settings.empty()) {
+    notes = loaded.notes;
+    return SimulateVariant("as given", loaded.config);
+  }
+  Result<Variant> variant = SimulateVariant(settings, loaded.config);
+  if (variant.ok()) return variant;
+  return Variant{.name = settings, .run = loaded.config, .impossible = variant.error().message};
 }
 
 }  // namespace
+
+double TokensOfStep(const RunConfig& run) {
+  const TrainingConfig& t = run.training;
+  const auto lengths = static_cast<double>(std::accumulate(t.sequence.begin(), t.sequence.end(), int64_t{0}));
+  return static_cast<double>(t.micro_batch * t.gradient_accumulation) * lengths /
+         static_cast<double>(std::max<size_t>(1, t.sequence.size()));
+}
 
 std::vector<std::string> SplitSettings(const std::string& settings) {
   std::vector<std::string> parts(1);
@@ -72,7 +92,7 @@ Result<Variant> SimulateVariant(std::string name, const RunConfig& run) {
   report.counts.ops = static_cast<int64_t>(built.graph.ops.size());
   report.counts.parameters = built.graph.parameters;
   report.time = TimeReportOf(built.graph, run.device);
-  return Variant{std::move(name), run, std::move(report), std::move(built.passes), {}};
+  return Variant{std::move(name), run, std::move(report), std::move(built.passes), {}, {}};
 }
 
 Result<VariantTable> CompareVariants(const std::string& text, const std::string& name,
@@ -82,7 +102,7 @@ Result<VariantTable> CompareVariants(const std::string& text, const std::string&
   ASSIGN_OR_RETURN(table.base, SimulateSettings(text, name, overrides, "", notes));
   for (const std::string& setting : settings) {
     ASSIGN_OR_RETURN(Variant variant, SimulateSettings(text, name, overrides, setting, notes));
-    variant.explanation = ExplainVariant(table.base, variant);
+    if (variant.impossible.empty()) variant.explanation = ExplainVariant(table.base, variant);
     table.variants.push_back(std::move(variant));
   }
   return table;

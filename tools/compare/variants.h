@@ -20,7 +20,12 @@ struct Variant {
   Report report;
   std::vector<PassRun> passes;
   std::string explanation;  // why it is better or worse than the base; empty for the base
+  // Why a pass can't rewrite this run, or what of it can't be simulated; then there is no report. Empty: there is.
+  std::string impossible;
 };
+
+// Sequence positions that a step trains on, on average over the run's lengths.
+double TokensOfStep(const RunConfig& run);
 
 struct VariantTable {
   Variant base;
@@ -29,7 +34,8 @@ struct VariantTable {
 
 // `text` is a configuration that `name` stands for in messages; `overrides` belong to the base and to each variant, and
 // each of `settings` ("training.micro_batch=8,training.steps=2") makes a variant. Notes of the reader are appended to
-// `notes`. Errors: a setting that means nothing, a run that can't be simulated.
+// `notes`. Errors: a setting that means nothing, a base that can't be simulated. A variant that can't be is a row that
+// says why.
 Result<VariantTable> CompareVariants(const std::string& text, const std::string& name,
                                      std::span<const std::string> overrides, std::span<const std::string> settings,
                                      std::vector<std::string>& notes);

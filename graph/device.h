@@ -22,6 +22,7 @@ struct DeviceSpec {
   int compute_capability = 89;  // 89: sm_89
   int multiprocessors = 46;
   int threads_per_multiprocessor = 1536;  // resident
+  Bytes l2_cache = kMiB * 36;             // second-level cache
   // What the process takes beside the allocator's segments: context, modules, libraries.
   Estimate overhead;
   double memory_bandwidth = 0;  // bytes per second

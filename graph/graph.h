@@ -16,6 +16,7 @@
 #include "graph/base/id.h"
 #include "graph/base/units.h"
 #include "graph/dtype.h"
+#include "graph/fused_kernel.h"
 #include "graph/shape.h"
 
 namespace tidemark {
@@ -95,13 +96,6 @@ struct Attributes {
   double second = 0;
   std::array<int64_t, 3> integer{};
   bool operator==(const Attributes&) const = default;
-};
-
-// Ops that a compiler made one kernel of, in order.
-struct FusedKernel {
-  std::string name;  // "forward/add_native_layer_norm"
-  std::vector<OpKind> ops;
-  bool operator==(const FusedKernel&) const = default;
 };
 
 // A value that whoever runs the graph may look at: read when the phase begins. Holds nothing: the program does.

@@ -8,6 +8,7 @@
 namespace tidemark {
 namespace {
 constexpr size_t kBlock = 1024;  // objects allocated together
+constexpr Bytes kRounding{512};  // of requests, by the caching allocator
 }
 
 NodeRef::NodeRef(Node* node) : node_(node) {
@@ -105,7 +106,10 @@ void Tracer::Free(TensorImpl* impl) {
   impl->grad.Reset();
   impl->cast.Reset();
   impl->base.Reset();
-  --storage_tensors_[impl->storage.index()];
+  // Once the graph is taken, nobody counts any more.
+  if (--storage_tensors_[impl->storage.index()] == 0 && impl->storage.index() < graph_.storages.size()) {
+    live_bytes_ -= RoundUp(graph_.storages[impl->storage].bytes, kRounding);
+  }
   impl->id = TensorId();
   impl->requires_grad = false;
   impl->leaf_node = nullptr;
@@ -174,6 +178,8 @@ Tensor Tracer::NewTensor(const ResultType& type, OpId producer, size_t result) {
   const Role role = type.role == Role::kActivation ? result_role : type.role;
   impl->storage = graph_.storages.Add(Storage{bytes, producer, static_cast<uint16_t>(result), role, ScopeId()});
   storage_tensors_.push_back(0);
+  live_bytes_ += RoundUp(bytes, kRounding);
+  live_peak_ = std::max(live_peak_, live_bytes_);
   impl->dtype = type.dtype;
   impl->sizes = type.layout.sizes;
   impl->strides = type.layout.strides;

@@ -220,6 +220,9 @@ class Tracer {
   void SetRole(const Tensor& t, Role role) { graph_.storages[t.impl()->storage].role = role; }
   void SetName(const Tensor& t, ScopeId name) { graph_.storages[t.impl()->storage].name = name; }
   Role RoleOf(const Tensor& t) const { return graph_.storages[t.impl()->storage].role; }
+  // Bytes of the storages that live, each rounded up to a block of the caching allocator, and their highest sum so far.
+  Bytes live_bytes() const { return live_bytes_; }
+  Bytes live_peak() const { return live_peak_; }
   uint32_t storage_holders(const Tensor& t) const { return storage_tensors_[t.impl()->storage.index()]; }
 
   // Whoever runs the graph may look at t at the beginning of the current phase.
@@ -278,6 +281,8 @@ class Tracer {
   DeviceSpec device_;
   Graph graph_;
   std::vector<uint32_t> storage_tensors_;  // by storage: how many TensorImpls
+  Bytes live_bytes_;
+  Bytes live_peak_;
   int32_t recompute_region_count_ = 0;
   std::vector<int32_t> recompute_regions_;
   uint64_t sequence_number_ = 0;

@@ -37,6 +37,7 @@ struct KernelCall {
   std::span<const TensorSpan> in;
   std::span<const TensorSpan> out;
   std::span<const ScratchSpan> scratch;
+  const FusedKernel* fused = nullptr;  // of a kFusedKernel
 
   // The first whose name begins so; null: none that lives.
   const ScratchSpan* Scratch(std::string_view what) const {

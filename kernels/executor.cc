@@ -281,7 +281,8 @@ class Executor {
     if (stopped_) return {};
     for (const LiveScratch& s : scratch_) scratch_spans_.push_back(s.span);
     const Attributes attributes = op.attributes.valid() ? graph_.attributes[op.attributes] : Attributes{};
-    const KernelCall call = {op.kind, op.thread, attributes, in_, out_, scratch_spans_};
+    KernelCall call = {op.kind, op.thread, attributes, in_, out_, scratch_spans_};
+    if (op.kind == OpKind::kFusedKernel) call.fused = &graph_.fused[FusedKernelOf(graph_, op)];
     ASSIGN_OR_RETURN(const RunOutcome outcome, RunNamed(id, call));
     std::erase_if(scratch_, [&](const LiveScratch& s) { return s.span.what == kForever; });
     ++result_.kernels;

@@ -27,9 +27,9 @@ constexpr size_t kKinds = 0
 
 std::array<host::Kernel, kKinds> TableOfKernels() {
   std::array<host::Kernel, kKinds> table{};
-  for (const auto entries :
-       {host::MoveKernels(), host::ElementwiseKernels(), host::ReductionKernels(), host::NormalizationKernels(),
-        host::LossKernels(), host::ProductKernels(), host::AttentionKernels(), host::OptimizerKernels()}) {
+  for (const auto entries : {host::MoveKernels(), host::ElementwiseKernels(), host::ReductionKernels(),
+                             host::NormalizationKernels(), host::LossKernels(), host::ProductKernels(),
+                             host::AttentionKernels(), host::OptimizerKernels(), host::FusedKernels()}) {
     for (const host::KernelEntry& entry : entries) {
       CHECK(table[static_cast<size_t>(entry.kind)] == nullptr);
       table[static_cast<size_t>(entry.kind)] = entry.run;

@@ -39,9 +39,12 @@ Result<BuiltRun> BuildRun(const RunConfig& run, const BuildOptions& options) {
   }
   compile::Observer observer;
   if (!stages.empty()) {
-    observer = [&](std::string_view stage, const std::string& text) {
+    observer.on_stage = [&](std::string_view stage, const std::string& text) {
       if (std::ranges::find(stages, stage) != stages.end()) built.stages += text;
     };
+  }
+  if (options.summarize_compiled) {
+    observer.on_graph = [&](const compile::GraphSummary& summary) { built.compiled.push_back(summary); };
   }
   ASSIGN_OR_RETURN(Graph graph, TraceRun(run, compile::CompiledModels(observer)));
   if (run.passes.empty() && passes.empty()) {
@@ -72,11 +75,14 @@ std::string TitleOf(const RunConfig& run) {
   const ModelConfig& m = run.model;
   const TrainingConfig& t = run.training;
   const std::string length = t.sequence.size() == 1 ? fmt::format("{}", t.sequence[0]) : "varying";
-  return fmt::format("{} ({}), {} layers, hidden {}, batch {} x {}, accumulation {}, {}, {} {}",
+  const std::string_view compiled = t.compile == CompileMode::kOff  ? ""
+                                    : t.compile == CompileMode::kOn ? ", compiled"
+                                                                    : ", compiled in a first run";
+  return fmt::format("{} ({}), {} layers, hidden {}, batch {} x {}, accumulation {}, {}, {} {}{}",
                      WordOf(kFamilyWords, m.family), WordOf(kImplementationWords, m.implementation), m.layers, m.hidden,
                      t.micro_batch, length, t.gradient_accumulation, WordOf(kPrecisionWords, t.precision),
                      WordOf(kOptimizerWords, t.optimizer.kind),
-                     WordOf(kOptimizerImplementationWords, t.optimizer.implementation));
+                     WordOf(kOptimizerImplementationWords, t.optimizer.implementation), compiled);
 }
 
 std::string DescribePass(const PassRun& pass) {

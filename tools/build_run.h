@@ -8,6 +8,7 @@
 #include "graph/base/result.h"
 #include "graph/graph.h"
 #include "graph/run_config.h"
+#include "passes/compile/summary.h"
 #include "passes/pipeline.h"
 #include "sim/allocator.h"
 #include "sim/lower.h"
@@ -17,6 +18,7 @@ namespace tidemark {
 
 struct BuildOptions {
   std::vector<std::string> print_after;  // passes, or stages of the compiler, behind which the graph is kept as text
+  bool summarize_compiled = false;       // keep what the compiler made of each graph
 };
 
 struct BuiltRun {
@@ -24,6 +26,7 @@ struct BuiltRun {
   Lowered lowered;
   std::vector<PassRun> passes;
   std::string stages;  // of the compiler, as text
+  std::vector<compile::GraphSummary> compiled;
 };
 
 // Errors: what can't be simulated, or what a pass says.

@@ -9,6 +9,7 @@
 #include "graph/base/units.h"
 #include "graph/device.h"
 #include "graph/run_config.h"
+#include "passes/compile/summary.h"
 #include "sim/allocator.h"
 #include "sim/breakdown.h"
 
@@ -140,6 +141,7 @@ struct Report {
   std::optional<RunConfig> run;  // of a simulation
   std::optional<WithoutEvaluation> without_evaluation;
   std::vector<std::string> assumptions;  // what the simulation took for granted, a sentence each
+  std::vector<compile::GraphSummary> compiled;  // graphs of a compiled run, in order of compilation
   std::optional<std::string> addresses;  // of a snapshot: "2914 of 2914 addresses match"
 };
 

@@ -24,5 +24,6 @@ std::span<const KernelEntry> LossKernels();
 std::span<const KernelEntry> ProductKernels();
 std::span<const KernelEntry> AttentionKernels();
 std::span<const KernelEntry> OptimizerKernels();
+std::span<const KernelEntry> FusedKernels();
 
 }  // namespace tidemark::host

@@ -45,12 +45,16 @@ class Operand {
   ConstMatrix view_;
 };
 
-// out (+)= a b for one matrix of each.
+// out = a b, plus `start` (a row of out, or all of it) where there is one.
 void Multiply(const ConstMatrix& a, const ConstMatrix& b, const TensorSpan& out, const std::vector<float>* start) {
   const int64_t rows = a.rows;
   const int64_t columns = b.columns;
   const auto begin_with = [&](float* to) {
     if (start == nullptr) return;
+    if (start->size() == static_cast<size_t>(rows * columns)) {
+      std::copy(start->begin(), start->end(), to);
+      return;
+    }
     for (int64_t i = 0; i < rows; ++i) std::copy(start->begin(), start->end(), to + i * columns);
   };
   if (out.dtype == DType::kFloat32 && IsContiguous(out)) {
@@ -76,7 +80,9 @@ Result<RunOutcome> Mm(const KernelCall& c) {
 
 Result<RunOutcome> Addmm(const KernelCall& c) {
   const std::vector<float> bias = Floats(c.in[0]);
-  if (c.in[0].sizes.size() != 1) return InvalidInput("expects a vector to add");
+  if (c.in[0].sizes.size() != 1 && !(c.in[0].sizes == c.out[0].sizes)) {
+    return InvalidInput("expects a vector or a matrix of the result's sizes to add");
+  }
   const Operand a(c.in[1], 0);
   const Operand b(c.in[2], 0);
   Multiply(a.view(), b.view(), c.out[0], &bias);

@@ -5,8 +5,19 @@
 #include <utility>
 
 #include "graph/base/check.h"
+#include "graph/functional.h"
+#include "passes/compile/fused_program.h"
 
 namespace tidemark::compile {
+namespace {
+
+int64_t ElementsOfStorage(const Layout& layout) {
+  int64_t elements = 1;
+  for (int i = 0; i < layout.sizes.size(); ++i) elements += (layout.sizes[i] - 1) * layout.strides[i];
+  return elements;
+}
+
+}  // namespace
 
 CodeNames NameCode(Tracer& tracer, const Graph& captured, const CompiledGraph& code) {
   CodeNames names;
@@ -17,13 +28,12 @@ CodeNames NameCode(Tracer& tracer, const Graph& captured, const CompiledGraph& c
     const auto found = known.find(scope);
     names.scopes.Add(found == known.end() ? ScopeId() : found->second);
   }
-  for (const KernelInfo& kernel : code.kernels) {
-    names.fused.push_back(kernel.fused.ops.empty() ? FusedKernelId() : tracer.graph().fused.Add(kernel.fused));
-  }
+  if (!code.tuning.empty()) names.tuning = tracer.AddScope("autotune");
+  for (std::vector<FusedKernelId>& fused : names.fused) fused.resize(code.kernels.size());
   return names;
 }
 
-Call::Call(Tracer& tracer, const CompiledGraph& code, const CodeNames& names, bool at_hint, std::vector<Tensor> inputs)
+Call::Call(Tracer& tracer, const CompiledGraph& code, CodeNames& names, bool at_hint, std::vector<Tensor> inputs)
     : tracer_(tracer), code_(code), g_(code.lowered), names_(names), at_hint_(at_hint) {
   values_.resize(g_.buffers.size());
   tuples_.resize(g_.buffers.size());
@@ -68,9 +78,7 @@ void Call::Run() {
 Tensor Call::Output(size_t i, HolderKind kind, const char* node) const {
   const BufferView& view = g_.outputs[i];
   if (!view.buffer.valid()) return {};
-  BufferId b = view.buffer;
-  if (g_.buffers[b].kind == Buffer::Kind::kMutation) b = g_.buffers[b].mutated;
-  const Tensor& whole = values_[b];
+  const Tensor& whole = values_[Unchanged(view.buffer)];
   if (!whole.defined()) return {};
   return tracer_.Reinterpret(whole, whole.dtype(), {At(view.sizes), At(view.strides)}, At(view.offset), kind, node);
 }
@@ -84,7 +92,7 @@ ResultType Call::TypeOf(const Result& result) const {
 }
 
 Tensor Call::ViewOf(const BufferView& view) const {
-  const Tensor& whole = values_[view.buffer];
+  const Tensor& whole = values_[Unchanged(view.buffer)];
   if (!whole.defined()) return {};  // not on the device
   const Layout layout = {At(view.sizes), At(view.strides)};
   return tracer_.Reinterpret(whole, whole.dtype(), layout, whole.impl()->offset + At(view.offset));
@@ -96,6 +104,7 @@ void Call::Launch(size_t kernel) {
   const InScope in_scope(tracer_, scope.valid() ? names_.scopes[scope] : tracer_.scope);
   if (!k.is_extern) {
     LaunchFused(kernel);
+    if (tunes_ && !code_.tuning.empty()) TuneKernel(kernel);
     return;
   }
   const OperationId id = k.operations[0];
@@ -110,19 +119,73 @@ void Call::Launch(size_t kernel) {
 }
 
 void Call::LaunchFused(size_t kernel) {
-  std::vector<const Tensor*> inputs;
+  std::vector<BufferId> inputs;
   for (const BufferId b : code_.plan.reads[kernel]) {
-    if (values_[b].defined()) inputs.push_back(&values_[b]);
+    if (values_[b].defined()) inputs.push_back(b);
   }
   for (const OperationId id : code_.plan.kernels[kernel].operations) {
     const BufferId result = g_.operations[id].result;
     if (g_.buffers[result].kind != Buffer::Kind::kMutation) continue;
     const BufferId target = g_.buffers[result].mutated;
-    if (std::ranges::find(inputs, &values_[target]) == inputs.end()) inputs.push_back(&values_[target]);
+    if (std::ranges::find(inputs, target) == inputs.end()) inputs.push_back(target);
     pending_.push_back({target, {}, target});
   }
-  const auto fused = static_cast<int64_t>(names_.fused[kernel].index());
-  EmitResults(OpKind::kFusedKernel, inputs, {.integer = {fused}});
+  AddWholesOfParts();
+  std::vector<const Tensor*> tensors;
+  for (const BufferId b : inputs) tensors.push_back(&values_[b]);
+  const auto fused = static_cast<int64_t>(FusedOf(kernel, inputs).index());
+  EmitResults(OpKind::kFusedKernel, tensors, {.integer = {fused}});
+}
+
+FusedKernelId Call::FusedOf(size_t kernel, const std::vector<BufferId>& inputs) {
+  FusedKernelId& id = names_.fused[at_hint_ ? 1 : 0][kernel];
+  if (id.valid()) return id;
+  FusedKernel fused = code_.kernels[kernel].fused;
+  std::vector<BufferId> results;
+  for (const Result& result : pending_) results.push_back(result.buffer);
+  AddProgram(g_, code_.plan.kernels[kernel], inputs, results, at_hint_, fused);
+  id = tracer_.graph().fused.Add(std::move(fused));
+  return id;
+}
+
+// What writes a part changes the whole.
+void Call::AddWholesOfParts() {
+  for (const Result& part : parts_) {
+    if (std::ranges::find(pending_, part.from, &Result::buffer) == pending_.end()) {
+      pending_.push_back({part.from, {}, part.from});
+    }
+  }
+}
+
+// Copies that would raise the highest sum of allocated bytes are kept on the host.
+void Call::TuneKernel(size_t kernel) {
+  const KernelTuning& tuning = code_.tuning[kernel];
+  if (tuning.first != kernel || tuning.configurations == 1) return;
+  const InScope in_scope(tracer_, names_.tuning);
+  const Bytes budget = tracer_.live_peak() - tracer_.live_bytes();
+  std::vector<const Tensor*> copied;
+  Bytes copies;
+  for (const BufferId b : tuning.modified) {
+    const Tensor& t = values_[b];
+    const Bytes bytes = SizeOf(t.dtype()) * ElementsOfStorage(t.layout());
+    if (copies + bytes > budget) continue;
+    copies += bytes;
+    copied.push_back(&t);
+  }
+  const auto launch = [&] {
+    std::vector<Tensor> results;
+    for (const Tensor* t : copied) {
+      const ResultType type = {t->dtype(), t->layout(), Role::kScalar, ElementsOfStorage(t->layout())};
+      results.push_back(tracer_.Emit(OpKind::kClone, {t}, type));
+    }
+    for (Tensor& result : results) result.Reset();
+  };
+  const int64_t flush = tracer_.device().l2_cache.count() / SizeOf(DType::kInt32).count();
+  for (int i = 0; i < tuning.configurations; ++i) {
+    launch();
+    const Tensor buffer = Full(tracer_, DType::kInt32, {flush}, 0, Role::kScalar);
+    launch();
+  }
 }
 
 void Call::LaunchCall(OperationId id) {
@@ -131,16 +194,16 @@ void Call::LaunchCall(OperationId id) {
   for (const BufferView& view : op.operands) operands.push_back(ViewOf(view));
   std::vector<const Tensor*> inputs;
   for (const Tensor& t : operands) inputs.push_back(&t);
-  EmitResults(op.call, inputs, code_.calls[id].attributes);
+  Attributes attributes = code_.calls[id].attributes;
+  if (op.call == OpKind::kSeeds) {
+    attributes.integer[0] = tracer_.next_random;
+    tracer_.next_random += At(g_.buffers[op.result].sizes[0]);
+  }
+  EmitResults(op.call, inputs, attributes);
 }
 
 void Call::EmitResults(OpKind kind, const std::vector<const Tensor*>& inputs, const Attributes& attributes) {
-  // What writes a part changes the whole.
-  for (const Result& part : parts_) {
-    if (std::ranges::find(pending_, part.from, &Result::buffer) == pending_.end()) {
-      pending_.push_back({part.from, {}, part.from});
-    }
-  }
+  AddWholesOfParts();
   std::vector<ResultType> types;
   std::vector<const Tensor*> onto;
   for (const Result& result : pending_) {

@@ -1,6 +1,7 @@
 // Runs compiled code on a tracer: each line in order, as the generated Python does.
 #pragma once
 
+#include <array>
 #include <vector>
 
 #include "graph/tracer.h"
@@ -10,17 +11,22 @@ namespace tidemark::compile {
 
 // Names of a captured graph's modules and of its kernels in the graph that a tracer records.
 struct CodeNames {
-  Column<ScopeId, ScopeId> scopes;   // by scope of the captured graph
-  std::vector<FusedKernelId> fused;  // by kernel
+  Column<ScopeId, ScopeId> scopes;  // by scope of the captured graph
+  // By kernel, for the length of the call, then for that of the compilation; made when a kernel is first launched.
+  std::array<std::vector<FusedKernelId>, 2> fused;
+  ScopeId tuning;  // what is allocated for it
 };
 CodeNames NameCode(Tracer& tracer, const Graph& captured, const CompiledGraph& code);
 
 class Call {
  public:
   // `at_hint`: sizes are those of the compilation. `inputs`: by input of the graph; undefined: nobody frees it.
-  Call(Tracer& tracer, const CompiledGraph& code, const CodeNames& names, bool at_hint, std::vector<Tensor> inputs);
+  Call(Tracer& tracer, const CompiledGraph& code, CodeNames& names, bool at_hint, std::vector<Tensor> inputs);
 
   void Run();
+  // This is the first call: each kernel is tuned at its first launch.
+  void TuneKernels() { tunes_ = true; }
+
   // The i-th output; undefined if there is none. After Run().
   Tensor Output(size_t i, HolderKind kind = HolderKind::kLocal, const char* node = nullptr) const;
 
@@ -37,9 +43,16 @@ class Call {
   Layout LayoutOf(BufferId b) const;
   ResultType TypeOf(const Result& result) const;
   Tensor& value(BufferId b) { return values_[b]; }
+  // The buffer whose memory b is: of a mutation what was changed.
+  BufferId Unchanged(BufferId b) const {
+    return g_.buffers[b].kind == Buffer::Kind::kMutation ? g_.buffers[b].mutated : b;
+  }
   Tensor ViewOf(const BufferView& view) const;
   void Launch(size_t kernel);
   void LaunchFused(size_t kernel);
+  FusedKernelId FusedOf(size_t kernel, const std::vector<BufferId>& inputs);
+  void AddWholesOfParts();
+  void TuneKernel(size_t kernel);
   void LaunchCall(OperationId id);
   void LaunchTuple(OperationId id);
   void TakePart(OperationId id);
@@ -49,8 +62,9 @@ class Call {
   Tracer& tracer_;
   const CompiledGraph& code_;
   const LoweredGraph& g_;
-  const CodeNames& names_;
+  CodeNames& names_;
   bool at_hint_;
+  bool tunes_ = false;
   Column<BufferId, Tensor> values_;
   Column<BufferId, std::vector<Tensor>> tuples_;
   std::vector<Result> pending_;

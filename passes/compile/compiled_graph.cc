@@ -85,7 +85,7 @@ class Describing {
         code_.calls[id] = InfoOfCall(graph_.nodes[code_.lowered.operations[id].node]);
       } else {
         for (const NodeId id : nodes) info.fused.ops.push_back(graph_.nodes[id].kind);
-        info.fused.name = NameOf(label, info.fused.ops);
+        info.fused.name = fmt::format("{}_{}", NameOf(label, info.fused.ops), fused_count_++);
       }
       code_.kernels.push_back(std::move(info));
     }
@@ -101,7 +101,7 @@ class Describing {
     }
   }
 
-  // "forward/add_mul_sum"
+  // "forward/add_mul_sum", to which the kernel's number comes.
   static std::string NameOf(std::string_view label, const std::vector<OpKind>& ops) {
     std::vector<std::string_view> names;
     for (const OpKind kind : ops) {
@@ -118,7 +118,101 @@ class Describing {
   CompiledGraph& code_;
   std::vector<bool> has_memory_;  // by node
   std::vector<size_t> position_;
+  int fused_count_ = 0;
 };
+
+std::string_view ShortOpName(OpKind kind) {
+  const std::string_view name = InfoOf(kind).name;
+  const size_t colons = name.find("::");
+  return colons == std::string_view::npos ? name : name.substr(colons + 2);
+}
+
+ValueSummary ValueOf(const Graph& captured, const FunctionalNode& node) {
+  ValueSummary value = {.name = node.name, .op = std::string(ShortOpName(node.kind))};
+  if (node.scope.valid()) value.module = captured.scopes[node.scope];
+  if (node.weight.valid()) value.module = captured.scopes[node.weight];
+  value.dtype = node.type().dtype;
+  value.sizes = node.type().sizes.Hint();
+  value.bytes = Bytes(HintBytes(node.type()));
+  return value;
+}
+
+bool IsViewOrInput(OpKind kind) {
+  switch (kind) {
+    case OpKind::kFromHost:
+    case OpKind::kView:
+    case OpKind::kPermute:
+    case OpKind::kExpand:
+    case OpKind::kUnsqueeze:
+    case OpKind::kSqueeze:
+    case OpKind::kSlice:
+    case OpKind::kSplit:
+    case OpKind::kGetItem:
+    case OpKind::kFull:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// Buffers that kernels allocate or take over; whatever else a node computes exists only inside kernels.
+GraphSummary Summarize(const Graph& captured, const FunctionalGraph& graph, const CompiledGraph& code,
+                       std::string name) {
+  GraphSummary summary = {.name = std::move(name)};
+  std::vector<bool> exists(graph.nodes.size());
+  const auto add_buffer = [&](BufferId id) {
+    const Buffer& b = code.lowered.buffers[id];
+    if (b.node.valid()) exists[b.node.index()] = true;
+    ValueSummary value = b.node.valid() ? ValueOf(captured, graph.nodes[b.node]) : ValueSummary{.op = "workspace"};
+    value.name = b.name;
+    value.dtype = b.dtype;
+    value.sizes = b.sizes.Hint();
+    value.bytes = SizeOf(b.dtype) * Product(b.sizes).hint();
+    summary.buffers.push_back(std::move(value));
+  };
+  for (const Line& line : code.plan.lines) {
+    const bool makes = line.kind == Line::Kind::kAllocate || line.kind == Line::Kind::kTakeOver ||
+                       line.kind == Line::Kind::kPlaceIn || line.kind == Line::Kind::kColumnSum;
+    if (makes) add_buffer(line.buffer);
+  }
+  for (size_t i = 0; i < code.plan.kernels.size(); ++i) {
+    KernelSummary kernel;
+    const KernelInfo& info = code.kernels[i];
+    if (info.scope.valid()) kernel.module = captured.scopes[info.scope];
+    const Operation& first = code.lowered.operations[code.plan.kernels[i].operations[0]];
+    if (first.kind == Operation::Kind::kPart) {
+      if (first.node.valid()) exists[first.node.index()] = true;
+      continue;  // a result of the call before
+    }
+    kernel.is_library = code.plan.kernels[i].is_extern;
+    kernel.name = kernel.is_library ? std::string(InfoOf(first.call).name) : info.fused.name;
+    if (kernel.is_library) kernel.ops.emplace_back(ShortOpName(first.call));
+    for (const OpKind kind : info.fused.ops) kernel.ops.emplace_back(ShortOpName(kind));
+    summary.kernels.push_back(std::move(kernel));
+  }
+  for (const NodeId id : graph.order) {
+    const FunctionalNode& node = graph.nodes[id];
+    if (IsViewOrInput(node.kind) || exists[id.index()] || node.is_tuple()) continue;
+    summary.fused.push_back(ValueOf(captured, node));
+  }
+  return summary;
+}
+
+// Names are those of the joint graph: what both halves compute is computed again.
+void AddComputedAgain(const Graph& captured, const Partition& p, GraphSummary& backward) {
+  std::vector<std::string_view> names;
+  for (const NodeId id : p.forward.order) names.push_back(p.forward.nodes[id].name);
+  std::ranges::sort(names);
+  for (const NodeId id : p.backward.order) {
+    const FunctionalNode& node = p.backward.nodes[id];
+    if (IsViewOrInput(node.kind) || node.is_tuple() || !std::ranges::binary_search(names, node.name)) continue;
+    backward.computed_again.push_back(ValueOf(captured, node));
+  }
+}
+
+bool SameProgram(const Graph& a, const Graph& b) {
+  return a.ops.size() == b.ops.size() && std::ranges::equal(a.ops, b.ops, {}, &Op::kind, &Op::kind);
+}
 
 class Compilation {
  public:
@@ -131,6 +225,8 @@ class Compilation {
     FunctionalGraph joint;
     if (is_symbolic_) {
       ASSIGN_OR_RETURN(const Captured now, Capture(run_, request_.tokens_now, request_.training));
+      step_.is_another_program = !SameProgram(hint.graph, now.graph);
+      if (step_.is_another_program) return std::move(step_);
       ASSIGN_OR_RETURN(joint, Decompose(hint, now, names));
     } else {
       ASSIGN_OR_RETURN(joint, Decompose(hint, hint, names));
@@ -141,7 +237,7 @@ class Compilation {
     if (request_.training) {
       Train(std::move(joint), hint);
     } else {
-      Infer(std::move(joint));
+      Infer(std::move(joint), hint);
     }
     step_.sources = std::move(hint.sources);
     step_.captured = std::move(hint.graph);
@@ -151,7 +247,7 @@ class Compilation {
  private:
   template <typename... T>
   void Show(std::string_view stage, const T&... things) const {
-    if (observer_) observer_(stage, ToText(things...));
+    if (observer_.on_stage) observer_.on_stage(stage, ToText(things...));
   }
 
   // Source: PyTorch 2.14, torch/_inductor/constant_folding.py (ConstantFolder).
@@ -181,10 +277,10 @@ class Compilation {
       const InputSource::Kind kind = captured.sources[i].kind;
       is_static[i] = kind == InputSource::Kind::kParameter || kind == InputSource::Kind::kBuffer;
     }
-    Partition p = PartitionJoint(std::move(joint), is_static, observer_ != nullptr);
-    if (observer_) {
-      observer_("cut", p.explanation);
-      observer_("saved", SavedText(p));
+    Partition p = PartitionJoint(std::move(joint), is_static, observer_.on_stage != nullptr);
+    if (observer_.on_stage) {
+      observer_.on_stage("cut", p.explanation);
+      observer_.on_stage("saved", SavedText(p));
     }
     step_.outputs = p.forward_outputs;
     RunPostGradPasses(p.forward, false);
@@ -197,15 +293,29 @@ class Compilation {
                                      .is_symbolic = is_symbolic_};
     step_.backward = Code(p.backward, options, Donated(), "backward");
     for (size_t i = 0; i < p.forward_outputs; ++i) MarkOutput(i);
+    if (!observer_.on_graph) return;
+    GraphSummary forward = Summarize(captured.graph, p.forward, step_.forward, LabelOf("forward"));
+    for (size_t i = p.forward_outputs; i < p.forward.outputs.size(); ++i) {
+      forward.saved.push_back(ValueOf(captured.graph, p.forward.nodes[p.forward.outputs[i]]));
+    }
+    observer_.on_graph(forward);
+    GraphSummary backward = Summarize(captured.graph, p.backward, step_.backward, LabelOf("backward"));
+    AddComputedAgain(captured.graph, p, backward);
+    observer_.on_graph(backward);
   }
 
-  void Infer(FunctionalGraph graph) {
+  std::string LabelOf(std::string_view kind) const { return fmt::format("{}{}", kind, request_.number); }
+
+  void Infer(FunctionalGraph graph, const Captured& captured) {
     step_.outputs = graph.outputs.size();
     RunPostGradPasses(graph, true);
     Show("inference", graph);
     step_.forward =
         Code(graph, {.visible_outputs = graph.outputs.size(), .is_symbolic = is_symbolic_}, {}, "inference");
     for (size_t i = 0; i < step_.outputs; ++i) MarkOutput(i);
+    if (observer_.on_graph) {
+      observer_.on_graph(Summarize(captured.graph, graph, step_.forward, LabelOf("inference")));
+    }
   }
 
   static std::string SavedText(const Partition& p) {
@@ -255,7 +365,10 @@ class Compilation {
     kernels = OrderForMemory(schedule, std::move(kernels), &estimate);
     code.plan = PlanMemory(code.lowered, schedule, kernels, estimate, donated, run_.device);
     Show(fmt::format("{}-lines", label), code.lowered, code.plan);
-    Describing(graph, code).Run(label);
+    if (run_.training.compile == CompileMode::kFirstRun) {
+      code.tuning = DescribeTuning(code.lowered, schedule, code.plan);
+    }
+    Describing(graph, code).Run(LabelOf(label));
     for (const Buffer& buffer : code.lowered.buffers) {
       code.roles.Add(IsWeightCast(graph, buffer.node) ? Role::kWeightCast : Role::kActivation);
     }

@@ -12,6 +12,8 @@
 #include "graph/run_config.h"
 #include "passes/compile/capture.h"
 #include "passes/compile/plan.h"
+#include "passes/compile/summary.h"
+#include "passes/compile/tuning.h"
 
 namespace tidemark::compile {
 
@@ -34,6 +36,7 @@ struct CompiledGraph {
   LoweredGraph lowered;
   Plan plan;
   std::vector<KernelInfo> kernels;      // by kernel
+  std::vector<KernelTuning> tuning;     // by kernel; only where the run is a first one
   Column<OperationId, CallInfo> calls;  // of library calls
   Column<BufferId, Role> roles;
 };
@@ -52,6 +55,8 @@ struct CompiledStep {
   CompiledGraph forward;
   CompiledGraph backward;  // inputs: what is saved, then tangents; outputs: a gradient for each of forward's inputs
   bool is_training = false;
+  // The two lengths of a request with an open one have programs of their own; there is nothing else here then.
+  bool is_another_program = false;
   std::vector<FoldingStep> folding;
 };
 
@@ -59,11 +64,15 @@ struct CompileRequest {
   Dims tokens;      // sizes of a batch for which the code is compiled
   Dims tokens_now;  // of the batch that it will be run with; not the same: the last dimension is symbolic
   bool training = true;
+  std::string_view number;  // that tells its graphs from earlier ones: "", "1", …
 };
 
 // Intermediate states as text, in order: "joint", "cut", "saved", "forward", "backward", "inference", and of each graph
 // "…-buffers", "…-kernels", "…-lines".
-using Observer = std::function<void(std::string_view stage, const std::string& text)>;
+struct Observer {
+  std::function<void(std::string_view stage, const std::string& text)> on_stage;
+  std::function<void(const GraphSummary& summary)> on_graph;  // each graph, once compiled
+};
 std::vector<std::string_view> Stages();
 
 // Errors: an operator that can't be compiled here.

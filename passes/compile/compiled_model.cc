@@ -16,6 +16,8 @@ struct CompiledModel::Code {
   CompiledStep step;
   CodeNames forward_names;
   CodeNames backward_names;
+  bool forward_tuned = false;
+  bool backward_tuned = false;
 };
 
 namespace {
@@ -43,6 +45,7 @@ void CompiledGradient(Node& node, Gradients& in, Gradients& out) {
     inputs.push_back(std::move(in[i]));
   }
   Call call(tracer, code->step.backward, code->backward_names, saved.at_hint, std::move(inputs));
+  if (!std::exchange(code->backward_tuned, true)) call.TuneKernels();
   call.Run();
   for (uint32_t i = 0; i < node.edge_count; ++i) {
     if (node.Wants(i)) out[i] = call.Output(i);
@@ -53,7 +56,8 @@ constexpr NodeType kCompiledFunctionBackward = {kNodeName, &CompiledGradient};
 // Another length: what symbolic code is told apart by.
 Dims OtherLength(Dims tokens) {
   constexpr int64_t kPrime = 24593;
-  tokens[1] = tokens[1] * 2 + kPrime;
+  constexpr int64_t kMultiple = 64;  // of what programs ask for: a multiple of 8, say
+  tokens[1] = tokens[1] * 2 + kPrime * kMultiple;
   return tokens;
 }
 
@@ -78,7 +82,14 @@ CompiledModel::CompiledModel(const RunConfig& run, Model& model, Observer observ
       tracer_(model.tracer()),
       observer_(std::move(observer)),
       parameters_(model.Parameters()),
-      buffers_(model.Buffers()) {}
+      buffers_(model.Buffers()) {
+  tracer_.Assume(run.training.compile == CompileMode::kFirstRun
+                     ? "torch.compile: predicted is a first run, with empty compile caches, which launches kernels to "
+                       "time them; what that leaves reserved depends on times, and later runs (compile: true) reserve "
+                       "another amount"
+                     : "torch.compile: predicted is a run with filled compile caches; a first run (compile: first-run) "
+                       "times its kernels, which can leave more memory reserved; how much depends on times");
+}
 
 ModelOutput CompiledModel::operator()(const Tensor& tokens, const Tensor& targets) {
   const std::shared_ptr<Code> code = CodeFor(tokens.sizes());
@@ -91,37 +102,43 @@ ModelOutput CompiledModel::operator()(const Tensor& tokens, const Tensor& target
 // they are; a later one that meets another length than the first leaves it open, and so do all that follow.
 std::shared_ptr<Code> CompiledModel::CodeFor(const Dims& tokens) {
   const bool training = tracer_.grad_enabled;
-  Dims compiled_for = tokens;
-  for (auto code = codes_.rbegin(); code != codes_.rend(); ++code) {
-    const Code& c = **code;
-    if (c.is_training != training) continue;
-    const bool fits = c.tokens == tokens || (c.is_symbolic && c.tokens_now == tokens);
-    if (fits) return *code;
-    if (!c.is_symbolic) continue;
-    compiled_for = c.tokens;
-    break;
+  for (size_t i = codes_.size(); i-- > 0;) {
+    const std::shared_ptr<Code> c = codes_[i];
+    if (c->is_training != training) continue;
+    if (c->tokens == tokens || (c->is_symbolic && c->tokens_now == tokens)) return c;
+    if (!c->is_symbolic) continue;
+    // Its guards may not hold: the program is another one where, say, a length isn't a multiple of 8.
+    if (std::shared_ptr<Code> same = Compile(c->tokens, tokens, true)) {
+      codes_.push_back(same);
+      return same;
+    }
   }
-  const bool known = !(compiled_for == tokens);
   if (!codes_.empty() && !(codes_[0]->tokens == tokens)) is_symbolic_ = true;
-  std::shared_ptr<Code> code = Compile(compiled_for, known ? tokens : is_symbolic_ ? OtherLength(tokens) : tokens);
+  std::shared_ptr<Code> code = Compile(tokens, is_symbolic_ ? OtherLength(tokens) : tokens, false);
+  if (code == nullptr && tracer_.refusal.empty()) code = Compile(tokens, tokens, false);
   if (code == nullptr) return nullptr;
-  if (!known) CompileTimeEvents(code->step);
+  CompileTimeEvents(code->step);
   codes_.push_back(code);
   return code;
 }
 
-std::shared_ptr<Code> CompiledModel::Compile(const Dims& tokens, const Dims& now) {
+// `known`: the same symbolic code as before, for another length; null where that has another program.
+std::shared_ptr<Code> CompiledModel::Compile(const Dims& tokens, const Dims& now, bool known) {
   auto code = std::make_shared<Code>();
   code->tokens = tokens;
   code->tokens_now = now;
   code->is_training = tracer_.grad_enabled;
   code->is_symbolic = !(tokens == now);
-  const CompileRequest request = {.tokens = tokens, .tokens_now = now, .training = code->is_training};
-  Result<CompiledStep> step = CompileStep(run_, request, observer_);
+  const auto earlier = std::ranges::count(codes_, code->is_training, [](const auto& c) { return c->is_training; });
+  const std::string number = earlier == 0 ? "" : std::to_string(earlier);
+  const CompileRequest request = {.tokens = tokens, .tokens_now = now, .training = code->is_training, .number = number};
+  Result<CompiledStep> step = CompileStep(run_, request, known ? Observer() : observer_);
   if (!step.ok()) {
     tracer_.Refuse(step.error().message);
     return nullptr;
   }
+  if (step->is_another_program) return nullptr;
+  code->forward_tuned = code->backward_tuned = known;
   code->step = std::move(*step);
   code->forward_names = NameCode(tracer_, code->step.captured, code->step.forward);
   if (code->is_training) code->backward_names = NameCode(tracer_, code->step.captured, code->step.backward);
@@ -174,6 +191,7 @@ ModelOutput CompiledModel::RunCode(const std::shared_ptr<Code>& code, const Tens
   ModelOutput output;
   {
     Call call(tracer_, step.forward, code->forward_names, at_hint, arguments);
+    if (!std::exchange(code->forward_tuned, true)) call.TuneKernels();
     call.Run();
     output.logits = call.Output(0);
     output.loss = call.Output(1);

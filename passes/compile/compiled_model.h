@@ -20,7 +20,7 @@ class CompiledModel : public ModelRunner {
  private:
   // Code that serves a call of these sizes, the newest first; compiled if there is none. Null: can't be compiled.
   std::shared_ptr<Code> CodeFor(const Dims& tokens);
-  std::shared_ptr<Code> Compile(const Dims& tokens, const Dims& now);
+  std::shared_ptr<Code> Compile(const Dims& tokens, const Dims& now, bool known);
   void CompileTimeEvents(const CompiledStep& step);
   std::vector<Tensor> Arguments(const Code& code, const Tensor& tokens, const Tensor& targets) const;
   ModelOutput RunCode(const std::shared_ptr<Code>& code, const Tensor& tokens, const Tensor& targets);

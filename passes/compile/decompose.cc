@@ -12,8 +12,6 @@
 namespace tidemark::compile {
 namespace {
 
-constexpr int64_t kIgnoredTarget = -1;  // only its being a constant matters here
-
 class Decomposition {
  public:
   Decomposition(const Captured& hint, const Captured& now, FunctionalGraph& graph)
@@ -251,7 +249,7 @@ class Decomposition {
   }
 
   NodeId WherePresent(NodeId target, NodeId value, DType dtype) {
-    const NodeId present = b_.Compare(Comparison::kNotEqual, target, Integer(kIgnoredTarget));
+    const NodeId present = b_.Compare(Comparison::kNotEqual, target, Integer(integer(0).hint()));
     const NodeId zero = b_.Scalar(dtype, dtype == DType::kInt64 ? Integer(0) : Real(0));
     return b_.Pointwise(OpKind::kWhere, "where", {present, value, zero}, dtype);
   }
@@ -265,7 +263,7 @@ class Decomposition {
         b_.Add(OpKind::kGather, "gather", {self, index}, ContiguousType(dtype, b_.type(index).sizes));
     const NodeId negative = b_.Unary(OpKind::kNeg, "neg", b_.Squeeze(gathered, 1));
     const NodeId losses = WherePresent(target, negative, dtype);
-    const NodeId present = b_.Compare(Comparison::kNotEqual, target, Integer(kIgnoredTarget));
+    const NodeId present = b_.Compare(Comparison::kNotEqual, target, Integer(integer(0).hint()));
     const NodeId count = b_.Cast(SumAll(present, DType::kInt64), dtype);
     Define(0, b_.Binary(OpKind::kDiv, "div", SumAll(losses, dtype), count));
     Define(1, count);
@@ -361,6 +359,7 @@ bool Decomposition::Structural() {
   const auto view = [this](const char* base) {
     const NodeId id = b_.Add(op_->kind, base, {in(0)}, out_type());
     for (size_t i = 0; i < 3; ++i) graph_.nodes[id].integer[i] = integer(i);
+    graph_.nodes[id].number = number();
     Define(id);
   };
   switch (op_->kind) {

@@ -553,10 +553,28 @@ class Lowering {
     });
   }
 
+  static std::string_view NameOf(Comparison how) {
+    switch (how) {
+      case Comparison::kEqual:
+        return "eq";
+      case Comparison::kNotEqual:
+        return "ne";
+      case Comparison::kLess:
+        return "lt";
+      case Comparison::kLessEqual:
+        return "le";
+      case Comparison::kGreater:
+        return "gt";
+      case Comparison::kGreaterEqual:
+        return "ge";
+    }
+    return "";
+  }
+
   void Compare() {
     DType type = box(in(0)).dtype;
     if (node().inputs.size() > 1) type = std::max(type, box(in(1)).dtype);
-    Arithmetic("compare", type);
+    Arithmetic(NameOf(static_cast<Comparison>(node().integer[0].hint())), type);
   }
 
   void Where() {
@@ -1133,9 +1151,19 @@ class Lowering {
     Define(Realized(b));
   }
 
-  // What attention's kernels ask of an operand's strides. Source: torch/_inductor/lowering.py (sdpa_constraint).
-  void AlignOperand(size_t i) {
-    Value& v = in(i);
+  // Operand i with the strides that attention's kernels ask for. A value that is realized is that for all its readers;
+  // a copy of a view is this call's alone. Source: torch/_inductor/lowering.py (sdpa_constraint).
+  BufferView AlignedOperand(size_t i) {
+    if (in(i).form == Value::Form::kPlain) {
+      AlignOperand(i, in(i));
+      return RealizeInput(in(i));
+    }
+    Value v = in(i);
+    AlignOperand(i, v);
+    return RealizeInput(v);
+  }
+
+  void AlignOperand(size_t i, Value& v) {
     const int dims = v.sizes.size();
     if ((dims != 3 && dims != 4) || IsAligned(v)) return;
     const Shape& given = graph_.nodes[node().inputs[i]].type().strides;
@@ -1176,6 +1204,7 @@ class Lowering {
       if (!IsMultiple(stride)) stride = (stride + 7) / 8 * 8;
       strides[i] = stride;
     }
+    if (v.form == Value::Form::kIndexed && MakeStrided(v) && SameStrides(v.strides, strides, v.sizes)) return;
     Shape small = v.sizes;
     for (int i = 0; i < dims; ++i) {
       if (strides[i].is(0) && !v.sizes[i].is(1)) small[i] = 1;
@@ -1194,8 +1223,7 @@ class Lowering {
     op.kind = Operation::Kind::kExtern;
     op.call = node().kind;
     for (size_t i = 0; i < node().inputs.size(); ++i) {
-      AlignOperand(i);
-      op.operands.push_back(RealizeInput(in(i)));
+      op.operands.push_back(AlignedOperand(i));
     }
     const BufferId tuple = AddBuffer(Buffer::Kind::kTuple, DType::kFloat32, {});
     result_.buffers[tuple].is_fixed = true;

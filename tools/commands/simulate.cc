@@ -41,7 +41,7 @@ Outcome DumpOf(const BuiltRun& built) {
 Result<Outcome> RunSimulate(const SimulateOptions& options) {
   ASSIGN_OR_RETURN(const LoadedRun loaded, LoadRun(options.config, options.overrides));
   const RunConfig& run = loaded.config;
-  ASSIGN_OR_RETURN(const BuiltRun built, BuildRun(run, {.print_after = options.print_after}));
+  ASSIGN_OR_RETURN(const BuiltRun built, BuildRun(run, {.print_after = options.print_after, .summarize_compiled = true}));
   if (!options.print_after.empty()) return DumpOf(built);
   const Graph& graph = built.graph;
   const Lowered& lowered = built.lowered;
@@ -57,6 +57,7 @@ Result<Outcome> RunSimulate(const SimulateOptions& options) {
       .both_address_orders = true};
   ASSIGN_OR_RETURN(Report report, BuildReport(input));
   report.run = run;
+  report.compiled = built.compiled;
   report.counts.ops = static_cast<int64_t>(graph.ops.size());
   report.counts.parameters = graph.parameters;
   report.assumptions = loaded.notes;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "tools/compiled_text.h"
 #include "tools/tape_marks.h"
 
 namespace tidemark {
@@ -97,11 +98,16 @@ class Writer {
     Line("{}", Styled(kBold, "Why"));
     Line("  {}: the peak lies in {}{}", table_.base.name, DescribeMoment(base.at),
          base.at.op.empty() ? "" : ", at " + base.at.op);
+    for (const std::string& note : CompiledNotes(base.compiled)) Line("    {}", note);
     for (const Variant& variant : table_.variants) {
       Line("  {}: {}", variant.name, variant.impossible.empty() ? variant.explanation : variant.impossible);
       if (variant.report.out_of_memory) {
         Line("    {}", variant.report.out_of_memory->message);
         Line("    the figures are those of a device that is large enough");
+      }
+      // Compiled as the base is, it has the same to say.
+      if (base.compiled.empty()) {
+        for (const std::string& note : CompiledNotes(variant.report.compiled)) Line("    {}", note);
       }
       for (const PassRun& pass : variant.passes) {
         for (const std::string& note : pass.notes) Line("    {}: {}", pass.name, note);

@@ -69,7 +69,7 @@ std::vector<std::string> SplitSettings(const std::string& settings) {
 }
 
 Result<Variant> SimulateVariant(std::string name, const RunConfig& run) {
-  ASSIGN_OR_RETURN(BuiltRun built, BuildRun(run, {}));
+  ASSIGN_OR_RETURN(BuiltRun built, BuildRun(run, {.summarize_compiled = true}));
   const std::unique_ptr<Describer> describer = DescribeGraph(built.graph, built.lowered);
   ReportInput input = {.tape = built.lowered.tape,
                        .replay = {.allocator = AllocatorOf(run), .stop_at_out_of_memory = true, .observers = {}},
@@ -88,6 +88,7 @@ Result<Variant> SimulateVariant(std::string name, const RunConfig& run) {
     report = std::move(larger);
   }
   report.run = run;
+  report.compiled = std::move(built.compiled);
   report.counts.ops = static_cast<int64_t>(built.graph.ops.size());
   report.counts.parameters = built.graph.parameters;
   report.time = TimeReportOf(built.graph, run.device);

@@ -75,6 +75,7 @@ Status ReadFields(MapReader& reader, bool known, DeviceSpec& spec) {
   reader.Size("memory", &spec.memory, kMiB);
   reader.Integer("multiprocessors", &multiprocessors, {.min = 1, .max = kMany});
   reader.Integer("threads_per_multiprocessor", &threads, {.min = 1, .max = kMany});
+  reader.Size("l2_cache", &spec.l2_cache, kMiB);
   reader.Number("memory_bandwidth", &spec.memory_bandwidth, {});
   reader.Number("peak_flops_fp32", &spec.peak_flops_fp32, {});
   reader.Number("peak_flops_tf32", &spec.peak_flops_tf32, {});

@@ -1,6 +1,7 @@
 #include "tools/formats/chrome_trace.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <iterator>
@@ -87,10 +88,33 @@ class TraceWriter {
     }
   }
 
-  void Slice(int thread, const char* category, uint32_t begin, uint32_t end, const std::string& quoted_name) {
+  void Slice(int thread, const char* category, uint32_t begin, uint32_t end, const std::string& quoted_name,
+             const std::string& arguments = {}) {
     if (begin >= end) return;
-    Event(R"("ph":"X","cat":"{}","pid":{},"tid":{},"ts":{},"dur":{},"name":{})", category, kGpu, thread, Ts(begin),
-          Micros(At(end) - At(begin)), quoted_name);
+    Event(R"("ph":"X","cat":"{}","pid":{},"tid":{},"ts":{},"dur":{},"name":{}{})", category, kGpu, thread, Ts(begin),
+          Micros(At(end) - At(begin)), quoted_name, arguments);
+  }
+
+  // By kernel of compiled code: ,"args":{"fused":"mul, add"}
+  std::map<std::string_view, std::string> ArgumentsOfKernels() const {
+    std::map<std::string_view, std::string> arguments;
+    for (const compile::GraphSummary& graph : in_.report.compiled) {
+      for (const compile::KernelSummary& kernel : graph.kernels) {
+        if (kernel.is_library) continue;
+        arguments.emplace(kernel.name, fmt::format(R"(,"args":{{"fused":{}}})",
+                                                   Quoted(fmt::format("{}", fmt::join(kernel.ops, ", ")))));
+      }
+    }
+    return arguments;
+  }
+
+  // The word of an op's text that names a kernel: "CompiledFunctionBackward backward/add_3 @ h.0".
+  static std::string_view KernelOf(std::string_view text) {
+    const size_t slash = text.find('/');
+    if (slash == std::string_view::npos) return {};
+    const size_t blank = text.rfind(' ', slash);
+    const size_t begin = blank == std::string_view::npos ? 0 : blank + 1;
+    return text.substr(begin, std::min(text.find(' ', slash), text.size()) - begin);
   }
 
   // A slice for each step around those of its phases.
@@ -112,13 +136,15 @@ class TraceWriter {
 
   void Ops() {
     std::map<TextId, std::string> quoted;
+    const std::map<std::string_view, std::string> kernels = ArgumentsOfKernels();
     const std::vector<Mark>& marks = in_.tape.marks;
     for (size_t i = 0; i < marks.size(); ++i) {
       if (marks[i].kind != MarkKind::kOp) continue;
       const uint32_t end = i + 1 < marks.size() ? marks[i + 1].event : events_;
       const auto [name, added] = quoted.try_emplace(marks[i].text);
       if (added) name->second = Quoted(in_.tape.texts[marks[i].text]);
-      Slice(kOpThread, "op", marks[i].event, end, name->second);
+      const auto kernel = kernels.find(KernelOf(in_.tape.texts[marks[i].text]));
+      Slice(kOpThread, "op", marks[i].event, end, name->second, kernel == kernels.end() ? "" : kernel->second);
     }
   }
 

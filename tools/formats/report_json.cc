@@ -234,6 +234,36 @@ Json ConfigJson(const Report& report) {
           {"addresses", allocator.addresses == AddressOrder::kRising ? "rising" : "falling"}};
 }
 
+Json ValuesJson(const std::vector<compile::ValueSummary>& values) {
+  Json json = Json::array();
+  for (const compile::ValueSummary& v : values) {
+    json.push_back({{"name", v.name},
+                    {"op", v.op},
+                    {"module", v.module},
+                    {"dtype", Name(v.dtype)},
+                    {"shape", std::vector<int64_t>(v.sizes.begin(), v.sizes.end())},
+                    {"bytes", v.bytes.count()}});
+  }
+  return json;
+}
+
+Json CompiledJson(const std::vector<compile::GraphSummary>& graphs) {
+  Json json = Json::array();
+  for (const compile::GraphSummary& graph : graphs) {
+    Json kernels = Json::array();
+    for (const compile::KernelSummary& k : graph.kernels) {
+      kernels.push_back({{"name", k.name}, {"library", k.is_library}, {"module", k.module}, {"ops", k.ops}});
+    }
+    json.push_back({{"graph", graph.name},
+                    {"saved", ValuesJson(graph.saved)},
+                    {"buffers", ValuesJson(graph.buffers)},
+                    {"fused_away", ValuesJson(graph.fused)},
+                    {"computed_again", ValuesJson(graph.computed_again)},
+                    {"kernels", kernels}});
+  }
+  return json;
+}
+
 }  // namespace
 
 std::string ReportJson(const Report& report) {
@@ -268,6 +298,7 @@ std::string ReportJson(const Report& report) {
                                   {"reserved_bytes", report.without_evaluation->reserved.count()}};
   }
   json["assumptions"] = report.assumptions;
+  if (!report.compiled.empty()) json["compiled"] = CompiledJson(report.compiled);
   if (report.addresses) json["addresses"] = *report.addresses;
   if (report.address_range) {
     const AddressRange& range = *report.address_range;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <span>
 
+#include "tools/compiled_text.h"
 #include "tools/config/size.h"
 #include "tools/tape_marks.h"
 
@@ -42,6 +43,7 @@ class Writer {
     Categories();
     Largest();
     Fragmentation();
+    Compiled();
     Statistics();
     return std::move(text_);
   }
@@ -296,6 +298,17 @@ class Writer {
          plan.method);
     Line("  {:<34}{:>10.1f}   {:+.1f} %", "reserved is above it by", InMiB(report_.reserved_peak - plan.bytes),
          100 * (report_.reserved_peak / plan.bytes - 1));
+  }
+
+  void Compiled() {
+    if (report_.compiled.empty()) return;
+    Heading("Compiled");
+    for (const std::string& note : CompiledNotes(report_.compiled)) Line("  {}", note);
+    if (!style_.verbose) {
+      Line("  (-v lists kernels with what is fused into each, and what is saved)");
+      return;
+    }
+    for (const std::string& line : CompiledLines(report_.compiled)) Line("  {}", line);
   }
 
   void Statistics() {

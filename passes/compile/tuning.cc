@@ -1,0 +1,156 @@
+#include "passes/compile/tuning.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <iterator>
+#include <map>
+#include <string>
+
+namespace tidemark::compile {
+namespace {
+
+constexpr int64_t kPersistentInner = 1024;  // rows of up to so many elements are held in registers
+constexpr int64_t kPersistent = 64;         // where neighbours in the reduction aren't neighbours in memory
+constexpr int64_t kPersistentBlock = 4096;  // elements
+constexpr std::array<int64_t, 4> kRowsPerBlock = {1, 8, 32, 128};
+constexpr int64_t kOneInnerConfiguration = 256;
+constexpr int64_t kSmallPointwise = 256;
+constexpr int kLoopedConfigurations = 6;
+
+int64_t PowerOfTwo(int64_t n) { return static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(n))); }
+
+// The code of a kernel with its buffers numbered in order of appearance: equal texts are one kernel.
+class Signature {
+ public:
+  Signature(const LoweredGraph& graph, const Schedule& schedule) : g_(graph), s_(schedule) {}
+
+  std::string Of(const Kernel& kernel, const std::vector<BufferId>& memory) {
+    buffers_.clear();
+    text_ = fmt::format("{}:", kernel.rows);
+    for (const OperationId id : kernel.operations) Write(id);
+    for (const BufferId b : memory) WriteBuffer(b);
+    return std::move(text_);
+  }
+
+ private:
+  void Write(OperationId id) {
+    const Operation& op = g_.operations[id];
+    const Unit& unit = s_.units[id];
+    text_ += fmt::format("\n{} {} {} [", int(op.kind), int(op.reduction), int(op.hint));
+    for (const Extent e : unit.sizes) WriteExtent(e);
+    text_ += "][";
+    for (const Extent e : unit.reduced) WriteExtent(e);
+    text_ += "]";
+    for (const Access& access : unit.writes) WriteAccess(access);
+    text_ += "<";
+    for (const Access& access : unit.reads) WriteAccess(access);
+    std::map<uint32_t, size_t> numbers;
+    for (const ExpressionId root : {op.row, op.body}) {
+      if (!root.valid()) continue;
+      for (const ExpressionId e : g_.expressions.Nodes(root)) {
+        const auto [at, is_new] = numbers.try_emplace(e.index(), numbers.size());
+        if (is_new) WriteNode(g_.expressions[e], numbers);
+      }
+    }
+  }
+
+  void WriteNode(const Expression& e, const std::map<uint32_t, size_t>& numbers) {
+    text_ += fmt::format(";{}.{}{} {}", int(e.kind), int(e.dtype), e.name, e.number);
+    if (e.kind == ExpressionKind::kLoad) WriteBuffer(e.buffer);
+    if (e.kind == ExpressionKind::kIndexValue) WriteIndex(e.indices[0]);
+    for (const ExpressionId operand : e.operands) text_ += fmt::format(",{}", numbers.at(operand.index()));
+  }
+
+  void WriteAccess(const Access& access) {
+    WriteBuffer(access.buffer);
+    WriteIndex(access.index);
+    for (const Extent e : access.sizes) WriteExtent(e);
+  }
+  void WriteIndex(const Index& index) {
+    WriteExtent(index.offset());
+    for (const Term& t : index.terms()) {
+      text_ += fmt::format("+v{}", t.variable);
+      for (const Extent e : {t.coefficient, t.divisor, t.modulus}) WriteExtent(e);
+    }
+  }
+  void WriteExtent(Extent e) { text_ += fmt::format("{}/{} ", e.hint(), e.now()); }
+  void WriteBuffer(BufferId b) {
+    const auto at = buffers_.try_emplace(b, buffers_.size()).first;
+    text_ += fmt::format("b{}:{} ", at->second, int(g_.buffers[b].dtype));
+  }
+
+  const LoweredGraph& g_;
+  const Schedule& s_;
+  std::map<BufferId, size_t> buffers_;
+  std::string text_;
+};
+
+// What a kernel changes in place: buffers that it takes over although it reads them, and those it adds to.
+std::vector<std::vector<BufferId>> ModifiedBuffers(const LoweredGraph& graph, const Plan& plan) {
+  std::vector<std::vector<BufferId>> modified(plan.kernels.size());
+  std::vector<std::pair<BufferId, BufferId>> taken;  // since the last launch: by, from
+  for (const Line& line : plan.lines) {
+    if (line.kind == Line::Kind::kTakeOver) taken.emplace_back(line.buffer, line.from);
+    if (line.kind != Line::Kind::kLaunch) continue;
+    const std::vector<BufferId>& reads = plan.reads[line.kernel];
+    for (const auto& [by, from] : taken) {
+      const bool read = std::ranges::find(reads, from) != reads.end();
+      const bool own = std::ranges::any_of(plan.kernels[line.kernel].operations, [&, from = from](OperationId id) {
+        return graph.operations[id].result == from;
+      });
+      if (read || own) modified[line.kernel].push_back(by);
+    }
+    for (const OperationId id : plan.kernels[line.kernel].operations) {
+      const Buffer& result = graph.buffers[graph.operations[id].result];
+      if (result.kind == Buffer::Kind::kMutation) modified[line.kernel].push_back(result.mutated);
+    }
+    taken.clear();
+  }
+  return modified;
+}
+
+int Configurations(const LoweredGraph& graph, const Schedule& schedule, const Kernel& kernel) {
+  const auto reduction =
+      std::ranges::find_if(kernel.operations, [&](OperationId id) { return graph.operations[id].is_reduction(); });
+  if (reduction == kernel.operations.end()) {
+    const Unit& unit = schedule.units[kernel.operations[0]];
+    return PowerOfTwo(unit.results.hint()) < kSmallPointwise ? 1 : 2;
+  }
+  if (kernel.rows > 0) return 1;
+  ReductionHint hint = graph.operations[*reduction].hint;
+  for (const OperationId id : kernel.operations) {
+    const Operation& op = graph.operations[id];
+    if (op.is_reduction() && op.hint != hint) hint = ReductionHint::kDefault;
+  }
+  const Unit& unit = schedule.units[*reduction];
+  const int64_t results = PowerOfTwo(unit.results.hint());
+  const int64_t length = PowerOfTwo(unit.length.hint());
+  const bool persistent = unit.length.hint() <= (hint == ReductionHint::kInner ? kPersistentInner : kPersistent);
+  if (!persistent) return hint == ReductionHint::kDefault ? kLoopedConfigurations : 1;
+  if (hint == ReductionHint::kOuter || (hint == ReductionHint::kInner && length >= kOneInnerConfiguration)) return 1;
+  const auto count = std::ranges::count_if(
+      kRowsPerBlock, [&](int64_t rows) { return rows == 1 || (length * rows <= kPersistentBlock && rows <= results); });
+  return static_cast<int>(count);
+}
+
+}  // namespace
+
+std::vector<KernelTuning> DescribeTuning(const LoweredGraph& graph, const Schedule& schedule, const Plan& plan) {
+  std::vector<std::vector<BufferId>> modified = ModifiedBuffers(graph, plan);
+  std::vector<KernelTuning> tuning(plan.kernels.size());
+  std::map<std::string, size_t> known;
+  Signature signature(graph, schedule);
+  for (size_t i = 0; i < plan.kernels.size(); ++i) {
+    tuning[i].first = i;
+    if (plan.kernels[i].is_extern) continue;
+    tuning[i].first = known.try_emplace(signature.Of(plan.kernels[i], modified[i]), i).first->second;
+    tuning[i].configurations = Configurations(graph, schedule, plan.kernels[i]);
+    tuning[i].modified = std::move(modified[i]);
+  }
+  return tuning;
+}
+
+}  // namespace tidemark::compile

@@ -1,0 +1,125 @@
+// Every recording of a compiled run under tests/truth/compiled: the same events, the same peaks, the same saved
+// tensors.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <fstream>
+#include <sstream>
+
+#include "graph/training/loop.h"
+#include "passes/compile/compiled_model.h"
+#include "sim/lower.h"
+#include "sim/replay.h"
+#include "sim/tape_io.h"
+#include "tests/support/recording.h"
+#include "tools/build_run.h"
+#include "tools/config/run_file.h"
+
+namespace tidemark {
+namespace {
+
+constexpr const char* kRecordings = TIDEMARK_TEST_DATA "/truth/compiled";
+
+// "f16 4x64x64", one a saved tensor, graph by graph.
+using SavedTensors = std::vector<std::string>;
+
+// saved.txt: graph, number, name, dtype, shape, bytes, buffer. Numbers that backward gets aren't tensors.
+SavedTensors RecordedTensors(const std::filesystem::path& folder) {
+  SavedTensors saved;
+  std::ifstream file(folder / "saved.txt");
+  for (std::string line; std::getline(file, line);) {
+    std::istringstream words(line);
+    std::string graph, number, name, dtype, shape;
+    words >> graph >> number >> name >> dtype >> shape;
+    if (graph.starts_with('#') || dtype.starts_with("Sym")) continue;
+    saved.push_back(fmt::format("{} {}", dtype, shape));
+  }
+  return saved;
+}
+
+std::string ShapeText(const std::string& recorded, const Dims& sizes) {
+  // A symbolic size, "s13", stands for what the graph was compiled for.
+  std::string text;
+  std::istringstream parts(recorded.substr(recorded.find(' ') + 1));
+  int dim = 0;
+  for (std::string part; std::getline(parts, part, 'x'); ++dim) {
+    if (dim > 0) text += 'x';
+    text += dim < sizes.size() && part.find('s') == std::string::npos ? std::to_string(sizes[dim]) : part;
+  }
+  return text;
+}
+
+std::string_view ShortName(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat16:
+      return "f16";
+    case DType::kBFloat16:
+      return "bf16";
+    case DType::kInt64:
+      return "i64";
+    case DType::kUInt64:
+      return "u64";
+    case DType::kBool:
+      return "b8";
+    default:
+      return "f32";
+  }
+}
+
+// name -> requested, allocated and reserved bytes at the peak.
+RecordedPeak PeakOf(const std::string& recording) {
+  std::ifstream file(std::filesystem::path(kRecordings) / "index.csv");
+  for (std::string line; std::getline(file, line);) {
+    if (!line.starts_with(recording + ",")) continue;
+    std::istringstream cells(line);
+    std::vector<int64_t> numbers;
+    std::string cell;
+    std::getline(cells, cell, ',');
+    while (std::getline(cells, cell, ',')) numbers.push_back(std::stoll(cell));
+    return {Bytes(numbers[2]), Bytes(numbers[3]), Bytes(numbers[5])};
+  }
+  ADD_FAILURE() << recording << " isn't in index.csv";
+  return {};
+}
+
+class CompiledRecordings : public testing::TestWithParam<std::filesystem::path> {};
+
+TEST_P(CompiledRecordings, AreCompiledEventByEvent) {
+  const Result<LoadedRun> loaded = LoadRun(GetParam() / "run.yaml", {});
+  ASSERT_TRUE(loaded.ok()) << loaded.error().message;
+  const RunConfig& run = loaded->config;
+  const Result<Tape> recorded = ReadTape(GetParam() / "tape.gz");
+  ASSERT_TRUE(recorded.ok()) << recorded.error().message;
+  const Result<BuiltRun> built = BuildRun(run, {.summarize_compiled = true});
+  ASSERT_TRUE(built.ok()) << built.error().message;
+  EXPECT_EQ(FirstDifference(*recorded, built->lowered.tape), "");
+
+  const Result<Replay> replay = RunReplay(built->lowered.tape, {.allocator = AllocatorOf(run), .observers = {}});
+  ASSERT_TRUE(replay.ok()) << replay.error().message;
+  const RecordedPeak peak = PeakOf(GetParam().filename());
+  EXPECT_EQ(replay->requested.bytes, peak.requested);
+  EXPECT_EQ(replay->allocated.bytes, peak.allocated);
+  EXPECT_EQ(replay->reserved.bytes, peak.reserved);
+
+  const SavedTensors expected = RecordedTensors(GetParam());
+  SavedTensors saved;
+  for (const compile::GraphSummary& graph : built->compiled) {
+    for (const compile::ValueSummary& v : graph.saved) {
+      const std::string& recorded_as = saved.size() < expected.size() ? expected[saved.size()] : "";
+      const std::string shape = v.sizes.empty() ? "scalar" : ShapeText(recorded_as, v.sizes);
+      saved.push_back(fmt::format("{} {}", ShortName(v.dtype), shape));
+    }
+  }
+  EXPECT_EQ(saved, expected);
+}
+
+INSTANTIATE_TEST_SUITE_P(Compiled, CompiledRecordings, testing::ValuesIn(RecordingFolders(kRecordings)),
+                         [](const auto& folder) {
+                           std::string name = folder.param.filename();
+                           std::ranges::replace(name, '-', '_');
+                           return name;
+                         });
+
+}  // namespace
+}  // namespace tidemark

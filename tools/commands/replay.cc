@@ -124,8 +124,9 @@ std::string ComparisonText(const std::vector<Report>& reports) {
 }
 
 Result<Outcome> RunSeveral(const Recording& recording, const CommandOptions& options) {
-  if (!options.output.placements.empty() || !options.output.trace.empty() || !options.output.snapshot.empty()) {
-    return InvalidInput("replay: --placements, --trace and --snapshot take one --conf");
+  if (!options.output.placements.empty() || !options.output.trace.empty() || !options.output.snapshot.empty() ||
+      !options.output.html.empty()) {
+    return InvalidInput("replay: --placements, --trace, --snapshot and --html take one --conf");
   }
   Outcome outcome;
   std::vector<Report> reports;

@@ -2,16 +2,14 @@
 #include "tools/sweep/sweep.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <chrono>
-#include <cstdio>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "tools/commands/command.h"
+#include "tools/commands/progress.h"
 #include "tools/sweep/grid.h"
 
 namespace tidemark {
@@ -22,21 +20,6 @@ struct SweepCommandOptions {
   std::string output;
   std::vector<std::string> overrides;
   unsigned jobs = 0;
-};
-
-// On a terminal, after the first second: "12/64, 8 s left".
-class Progress {
- public:
-  void operator()(size_t done, size_t all) {
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
-    if (seconds < 1 || ::isatty(STDERR_FILENO) != 1) return;
-    const double left = seconds / static_cast<double>(done) * static_cast<double>(all - done);
-    fmt::print(stderr, "\r{}/{}, {:.0f} s left \x1b[K{}", done, all, left, done == all ? "\r\x1b[K" : "");
-    std::fflush(stderr);
-  }
-
- private:
-  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
 };
 
 Result<Outcome> RunSweepCommand(const SweepCommandOptions& options) {

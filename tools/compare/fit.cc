@@ -7,6 +7,7 @@
 #include <array>
 #include <atomic>
 #include <functional>
+#include <mutex>
 #include <optional>
 #include <thread>
 #include <tuple>
@@ -118,10 +119,16 @@ std::vector<Combination> CombinationsOf(const RunConfig& run, const std::vector<
 
 // Calls work(i) for each i below `count`, on all cores.
 template <typename Work>
-void ForEachInParallel(size_t count, const Work& work) {
+void ForEachInParallel(size_t count, const FitOptions& options, const Work& work) {
   std::atomic<size_t> next = 0;
+  std::mutex mutex;
+  size_t done = 0;
   const auto run = [&] {
-    for (size_t i = next++; i < count; i = next++) work(i);
+    for (size_t i = next++; i < count; i = next++) {
+      work(i);
+      const std::lock_guard lock(mutex);
+      if (options.on_progress) options.on_progress(++done, count);
+    }
   };
   std::vector<std::thread> team;
   for (unsigned i = 1; i < std::thread::hardware_concurrency() && i < count; ++i) team.emplace_back(run);
@@ -130,9 +137,9 @@ void ForEachInParallel(size_t count, const Work& work) {
 }
 
 // Those that can be simulated, in order.
-std::vector<FitRow> TryAll(const std::vector<Combination>& combinations) {
+std::vector<FitRow> TryAll(const std::vector<Combination>& combinations, const FitOptions& options) {
   std::vector<std::optional<FitRow>> tried(combinations.size());
-  ForEachInParallel(combinations.size(), [&](size_t i) { tried[i] = TryRun(combinations[i].run); });
+  ForEachInParallel(combinations.size(), options, [&](size_t i) { tried[i] = TryRun(combinations[i].run); });
   std::vector<FitRow> rows;
   for (size_t i = 0; i < tried.size(); ++i) {
     if (!tried[i]) continue;
@@ -187,7 +194,8 @@ std::vector<std::string> LinesOf(const RunConfig& from, const RunConfig& to) {
 
 // Where checkpoints around every block are more than enough and none are too few, there is a cheaper plan for just this
 // budget.
-void TryWithinBudget(Bytes budget, std::vector<FitRow>& rows) {
+void TryWithinBudget(const FitOptions& options, std::vector<FitRow>& rows) {
+  const Bytes budget = options.budget;
   std::vector<FitRow> planned;
   for (const FitRow& row : rows) {
     if (row.process <= budget || planned.size() == kMostPlanned) continue;
@@ -203,7 +211,7 @@ void TryWithinBudget(Bytes budget, std::vector<FitRow>& rows) {
     planned.push_back(std::move(within));
   }
   std::vector<std::optional<FitRow>> tried(planned.size());
-  ForEachInParallel(planned.size(), [&](size_t i) { tried[i] = TryRun(planned[i].run); });
+  ForEachInParallel(planned.size(), options, [&](size_t i) { tried[i] = TryRun(planned[i].run); });
   for (size_t i = 0; i < tried.size(); ++i) {
     if (!tried[i]) continue;
     tried[i]->changes = std::move(planned[i].changes);
@@ -221,10 +229,9 @@ Result<Fit> FitRun(const RunConfig& run, const FitOptions& options) {
         "changes");
   }
   if (const Result<BuiltRun> built = BuildRun(run, {}); !built.ok()) return built.error();
-  std::vector<FitRow> rows = TryAll(CombinationsOf(run, DimensionsOf(run)));
-  TryWithinBudget(options.budget, rows);
+  std::vector<FitRow> rows = TryAll(CombinationsOf(run, DimensionsOf(run)), options);
+  TryWithinBudget(options, rows);
   Fit fit = {.title = TitleOf(run), .device = run.device.name, .budget = options.budget};
-  fit.tried = static_cast<int>(rows.size());
   for (FitRow& row : rows) row.fits = row.process <= options.budget;
   fit.base = rows.front();
   const FitRow* best = nullptr;
@@ -235,7 +242,8 @@ Result<Fit> FitRun(const RunConfig& run, const FitOptions& options) {
     fit.choice = *best;
     fit.lines = LinesOf(run, best->run);
   }
-  fit.front = FrontOf(std::move(rows));
+  fit.front = FrontOf(rows);
+  fit.all = std::move(rows);
   return fit;
 }
 

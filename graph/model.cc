@@ -7,7 +7,9 @@
 #include "graph/models/transformers/gpt2.h"
 #include "graph/models/transformers/gpt_neox.h"
 #include "graph/models/transformers/llama.h"
+#include "graph/models/transformers/opt.h"
 #include "graph/models/transformers/phi.h"
+#include "graph/models/transformers/phi3.h"
 #include "graph/models/transformers/t5.h"
 
 namespace tidemark {
@@ -24,12 +26,17 @@ std::span<const ModelInfo> Models() {
                 &transformers::MakeQwen2},
       ModelInfo{Family::kQwen3, Implementation::kTransformers, "qwen3", "Qwen3: Llama with normed queries and keys",
                 &transformers::MakeQwen3},
+      ModelInfo{Family::kGemma, Implementation::kTransformers, "gemma", "Gemma: Llama with scaled embeddings",
+                &transformers::MakeGemma},
       ModelInfo{Family::kBert, Implementation::kTransformers, "bert", "BERT, masked language model",
                 &transformers::MakeBert},
       ModelInfo{Family::kT5, Implementation::kTransformers, "t5", "T5, encoder and decoder", &transformers::MakeT5},
       ModelInfo{Family::kPhi, Implementation::kTransformers, "phi", "Phi-1, 1.5 and 2", &transformers::MakePhi},
+      ModelInfo{Family::kPhi3, Implementation::kTransformers, "phi3", "Phi-3: Llama with fused projections",
+                &transformers::MakePhi3},
       ModelInfo{Family::kGptNeox, Implementation::kTransformers, "gpt_neox", "GPT-NeoX, Pythia",
                 &transformers::MakeGptNeox},
+      ModelInfo{Family::kOpt, Implementation::kTransformers, "opt", "OPT", &transformers::MakeOpt},
   };
   return kModels;
 }

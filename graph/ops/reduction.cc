@@ -136,16 +136,18 @@ void Reduction(const OpView& op, const DeviceSpec& device, MemoryPlan& plan) {
   SplitReduction(op.in(0), op.out(0).sizes, device, plan);
 }
 
-// A cast of an operand of another dtype; one row takes CUB's scan, whose temporary storage is 511 bytes and 16 for each
-// tile and 32 more (sm_80 … sm_89).
+// A cast of an operand of another dtype; one row takes CUB's scan, whose temporary storage is 511 bytes and, for each
+// tile and 32 more, a partial sum with its state: in one word of 8 bytes where the sum is one of 4, else in 16. The
+// same for sm_75 to sm_120.
 void Cumsum(const OpView& op, const DeviceSpec&, MemoryPlan& plan) {
   plan.Result(0);
   const int64_t n = NumElements(op.in(0).sizes);
   const bool is_cast = op.in(0).dtype != op.out(0).dtype;
   const int cast = is_cast ? plan.Temporary(SizeOf(op.out(0).dtype) * n, "operand of a scan") : -1;
   if (n == op.in(0).sizes.back()) {
-    const int64_t tiles = 32 + (n + 895) / 896;
-    const int scan = plan.Temporary(Bytes(511) + RoundUp(Bytes(16 * tiles), Bytes(256)), "cub");
+    const bool is_narrow = SizeOf(op.out(0).dtype) == Bytes(4);
+    const int64_t tiles = 32 + DivUp(n, is_narrow ? 1920 : 896);
+    const int scan = plan.Temporary(Bytes(511) + RoundUp(Bytes((is_narrow ? 8 : 16) * tiles), Bytes(256)), "cub");
     plan.Free(scan);
   }
   if (is_cast) plan.Free(cast);

@@ -135,10 +135,7 @@ class Compilation {
     } else {
       ASSIGN_OR_RETURN(joint, Decompose(hint, hint, names));
     }
-    for (const NodeId id : joint.order) {
-      const FunctionalNode& node = joint.nodes[id];
-      if (node.kind == OpKind::kFull) step_.folded_constants.push_back(SizeOf(node.type().dtype).count());
-    }
+    FoldConstants(joint);
     RunJointPasses(joint, names);
     step_.is_training = request_.training;
     if (request_.training) {
@@ -155,6 +152,25 @@ class Compilation {
   template <typename... T>
   void Show(std::string_view stage, const T&... things) const {
     if (observer_) observer_(stage, ToText(things...));
+  }
+
+  // Source: PyTorch 2.14, torch/_inductor/constant_folding.py (ConstantFolder).
+  void FoldConstants(const FunctionalGraph& graph) {
+    const auto users = graph.Users();
+    std::vector<std::pair<NodeId, size_t>> alive;
+    size_t made = 0;
+    for (const NodeId id : graph.order) {
+      const FunctionalNode& node = graph.nodes[id];
+      for (const NodeId input : node.inputs) {
+        const auto at = std::ranges::find(alive, input, &std::pair<NodeId, size_t>::first);
+        if (at == alive.end() || !(users[input].back() == id)) continue;
+        step_.folding.push_back({at->second, graph.nodes[input].type().dtype});
+        alive.erase(at);
+      }
+      if (node.kind != OpKind::kFull) continue;
+      alive.emplace_back(id, made);
+      step_.folding.push_back({made++, node.type().dtype});
+    }
   }
 
   void Train(FunctionalGraph joint, const Captured& captured) {

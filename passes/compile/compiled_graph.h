@@ -38,6 +38,12 @@ struct CompiledGraph {
   Column<BufferId, Role> roles;
 };
 
+// Folding constants computes each on the device: it lives until the last operator that reads it has been looked at.
+struct FoldingStep {
+  size_t constant = 0;  // made by this step if it is a new one, else dropped; numbered in order of creation
+  DType dtype = DType::kFloat32;
+};
+
 // Forward and backward of a step, or, with an empty backward, inference.
 struct CompiledStep {
   Graph captured;                    // for its scopes
@@ -46,8 +52,7 @@ struct CompiledStep {
   CompiledGraph forward;
   CompiledGraph backward;  // inputs: what is saved, then tangents; outputs: a gradient for each of forward's inputs
   bool is_training = false;
-  // Bytes of the constants that folding computes on the device, one after another.
-  std::vector<int64_t> folded_constants;
+  std::vector<FoldingStep> folding;
 };
 
 struct CompileRequest {

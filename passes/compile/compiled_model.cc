@@ -57,15 +57,6 @@ Dims OtherLength(Dims tokens) {
   return tokens;
 }
 
-void TouchScalar(Tracer& tracer, int64_t bytes) {
-  const Tensor t = Full(tracer,
-                        bytes == 8   ? DType::kInt64
-                        : bytes == 4 ? DType::kFloat32
-                        : bytes == 2 ? DType::kFloat16
-                                     : DType::kBool,
-                        {}, 0, Role::kScalar);
-}
-
 // At the first compilation of a process Inductor traces patterns of attention, with numbers that live until all are
 // there. Source: PyTorch 2.14, torch/_inductor/fx_passes/fuse_attention.py (_get_sfdp_patterns).
 void TracePatterns(Tracer& tracer) {
@@ -139,7 +130,14 @@ std::shared_ptr<Code> CompiledModel::Compile(const Dims& tokens, const Dims& now
 
 void CompiledModel::CompileTimeEvents(const CompiledStep& step) {
   if (codes_.empty()) TracePatterns(tracer_);
-  for (const int64_t bytes : step.folded_constants) TouchScalar(tracer_, bytes);
+  std::vector<Tensor> constants;
+  for (const FoldingStep& folding : step.folding) {
+    if (folding.constant == constants.size()) {
+      constants.push_back(Full(tracer_, folding.dtype, {}, 0, Role::kScalar));
+    } else {
+      constants[folding.constant].Reset();
+    }
+  }
 }
 
 std::vector<Tensor> CompiledModel::Arguments(const Code& code, const Tensor& tokens, const Tensor& targets) const {

@@ -41,7 +41,7 @@ class CausalLm : public Model {
         recompute_(run.recompute),
         use_cache_(run.model.use_cache),
         backbone_(make(*this)),
-        lm_head_(*this, "lm_head", run.model.hidden, run.model.vocab, head_bias,
+        lm_head_(*this, "lm_head", backbone_->embedding()->sizes[1], run.model.vocab, head_bias,
                  run.model.tied_embeddings ? backbone_->embedding() : nullptr) {}
 
   ModelOutput Forward(const Tensor& tokens, const Tensor& targets) override;

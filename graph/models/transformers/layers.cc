@@ -18,6 +18,26 @@ Tensor RmsNorm::Forward(const Tensor& x) const {
   return Mul(weight_->tensor, To(hidden, x.dtype()));
 }
 
+Tensor GemmaRmsNorm::Forward(const Tensor& x) const {
+  Tensor output;
+  {
+    const Tensor hidden = To(x, DType::kFloat32);
+    output = Mul(hidden, Rsqrt(Add(MeanLast(Pow(hidden, 2)), epsilon())));
+  }
+  Operand scale = Add(To(weight(), DType::kFloat32), 1);
+  output = Mul(output, std::move(scale));
+  return To(output, x.dtype());
+}
+
+ScaledEmbedding::ScaledEmbedding(Module& parent, const std::string& name, int64_t rows, int64_t width)
+    : EmbeddingLayer(parent, name, rows, width),
+      scale_(AddBuffer("embed_scale", dtype(), {},
+                       {.data = HostData::kConstant, .number = std::sqrt(static_cast<double>(width))})) {}
+
+Tensor ScaledEmbedding::Forward(const Tensor& indices) const {
+  return Mul(EmbeddingLayer::Forward(indices), To(scale_->tensor, weight()->dtype));
+}
+
 Tensor NewGelu(const Tensor& x) {
   static const double kScale = std::sqrt(2 / std::numbers::pi);
   Operand half = Mul(x, 0.5);

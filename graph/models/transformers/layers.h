@@ -16,9 +16,34 @@ class RmsNorm : public Layer {
  protected:
   Tensor Forward(const Tensor& x) const override;
 
+ protected:
+  double epsilon() const { return epsilon_; }
+  const Tensor& weight() const { return weight_->tensor; }
+
  private:
   double epsilon_;
   ParameterPtr weight_;
+};
+
+// GemmaRMSNorm: computed and scaled by 1 + weight in fp32.
+class GemmaRmsNorm : public RmsNorm {
+ public:
+  using RmsNorm::RmsNorm;
+
+ protected:
+  Tensor Forward(const Tensor& x) const override;
+};
+
+// GemmaTextScaledWordEmbedding: times sqrt(width), a buffer.
+class ScaledEmbedding : public EmbeddingLayer {
+ public:
+  ScaledEmbedding(Module& parent, const std::string& name, int64_t rows, int64_t width);
+
+ protected:
+  Tensor Forward(const Tensor& indices) const override;
+
+ private:
+  ParameterPtr scale_;
 };
 
 // 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), written out as transformers' NewGELUActivation does.

@@ -1,4 +1,5 @@
-// Llama and its variants as transformers 5.23 writes them (models/llama/modeling_llama.py; mistral, qwen2, qwen3).
+// Llama and its variants as transformers 5.23 writes them (models/llama/modeling_llama.py; mistral, qwen2, qwen3,
+// gemma).
 //
 // Names live as they do there. Locals are declared in the reverse of Python's order, since C++ drops them last to
 // first.
@@ -22,6 +23,7 @@ struct Variant {
   bool input_bias = false;  // of the projections to queries, keys and values
   bool output_bias = false;
   bool mlp_bias = false;
+  bool gemma = false;         // norms that scale by 1 + weight, embeddings that are scaled
   bool head_norms = false;    // RMSNorm of each head's queries and keys
   bool mask_by_kind = false;  // a mask for full attention, and one for sliding layers if there are any
   bool eager = false;
@@ -114,20 +116,25 @@ class Mlp : public Layer {
   LinearLayer down_proj_;
 };
 
+std::unique_ptr<RmsNorm> MakeNorm(Module& parent, const std::string& name, int64_t width, const Variant& variant) {
+  if (variant.gemma) return std::make_unique<GemmaRmsNorm>(parent, name, width, variant.epsilon);
+  return std::make_unique<RmsNorm>(parent, name, width, variant.epsilon);
+}
+
 class LlamaLayer : public DecoderLayer {
  public:
   LlamaLayer(Module& parent, size_t index, const RunConfig& run, const ModelConfig& m, const Variant& variant)
       : DecoderLayer(parent, "layers." + std::to_string(index), run.recompute),
         attention_(*this, "self_attn", m, variant, index),
         mlp_(*this, "mlp", m, variant),
-        input_norm_(*this, "input_layernorm", m.hidden, variant.epsilon),
-        attention_norm_(*this, "post_attention_layernorm", m.hidden, variant.epsilon) {}
+        input_norm_(MakeNorm(*this, "input_layernorm", m.hidden, variant)),
+        attention_norm_(MakeNorm(*this, "post_attention_layernorm", m.hidden, variant)) {}
 
  protected:
   Tensor Forward(const Tensor& given, const LayerInputs& inputs) const override {
     Tensor weights, residual, hidden;
     residual = given;
-    hidden = input_norm_(given);
+    hidden = (*input_norm_)(given);
     {
       AttentionResult result = attention_(hidden, inputs);
       hidden = std::move(result.output);
@@ -135,7 +142,7 @@ class LlamaLayer : public DecoderLayer {
     }
     hidden = Add(residual, hidden);
     residual = hidden;
-    hidden = attention_norm_(hidden);
+    hidden = (*attention_norm_)(hidden);
     hidden = mlp_(hidden);
     hidden = Add(residual, hidden);
     return hidden;
@@ -144,35 +151,35 @@ class LlamaLayer : public DecoderLayer {
  private:
   Attention attention_;
   Mlp mlp_;
-  RmsNorm input_norm_;
-  RmsNorm attention_norm_;
+  std::unique_ptr<RmsNorm> input_norm_;
+  std::unique_ptr<RmsNorm> attention_norm_;
 };
 
 class LlamaBackbone : public Backbone {
  public:
   LlamaBackbone(Module& parent, const RunConfig& run, Variant variant)
-      : Backbone(parent, "model"),
-        variant_(std::move(variant)),
-        embed_tokens_(*this, "embed_tokens", run.model.vocab, run.model.hidden) {
+      : Backbone(parent, "model"), variant_(std::move(variant)) {
     const ModelConfig& m = run.model;
+    embed_tokens_ = variant_.gemma ? std::make_unique<ScaledEmbedding>(*this, "embed_tokens", m.vocab, m.hidden)
+                                   : std::make_unique<EmbeddingLayer>(*this, "embed_tokens", m.vocab, m.hidden);
     for (size_t i = 0; i < static_cast<size_t>(m.layers); ++i) {
       layers_.push_back(std::make_unique<LlamaLayer>(*this, i, run, m, variant_));
     }
-    norm_ = std::make_unique<RmsNorm>(*this, "norm", m.hidden, variant_.epsilon);
+    norm_ = MakeNorm(*this, "norm", m.hidden, variant_);
     rotary_ = std::make_unique<RotaryEmbedding>(*this, "rotary_emb", m.head_dim);
     for (const auto& window : variant_.windows) {
       if (window.has_value()) window_ = window;
     }
   }
 
-  const ParameterPtr& embedding() const override { return embed_tokens_.weight(); }
+  const ParameterPtr& embedding() const override { return embed_tokens_->weight(); }
   std::vector<std::optional<int64_t>> windows() const override { return variant_.windows; }
 
  protected:
   Tensor Forward(const Tensor& tokens, KeyValueCache* cache) const override {
     RotaryTables tables;
     Tensor hidden, sliding_mask, mask, embeddings, position_ids;
-    embeddings = embed_tokens_(tokens);
+    embeddings = (*embed_tokens_)(tokens);
     position_ids = PositionIds(tracer(), tokens.size(1));
     const MaskOptions full = {.eager = variant_.eager, .has_cache = cache != nullptr};
     MaskOptions sliding = full;
@@ -192,7 +199,7 @@ class LlamaBackbone : public Backbone {
  private:
   Variant variant_;
   std::optional<int64_t> window_;
-  EmbeddingLayer embed_tokens_;
+  std::unique_ptr<EmbeddingLayer> embed_tokens_;
   std::vector<std::unique_ptr<LlamaLayer>> layers_;
   std::unique_ptr<RmsNorm> norm_;
   std::unique_ptr<RotaryEmbedding> rotary_;
@@ -282,6 +289,25 @@ Result<std::unique_ptr<Model>> MakeQwen3(Tracer& tracer, const RunConfig& run) {
   ReadCommon(reader, variant);
   ReadWindows(reader, variant);
   reader.Bool("attention_bias", &attention_bias);
+  variant.input_bias = variant.output_bias = attention_bias;
+  return Make(tracer, run, reader, std::move(variant));
+}
+
+Result<std::unique_ptr<Model>> MakeGemma(Tracer& tracer, const RunConfig& run) {
+  Variant variant = CommonVariant(run);
+  variant.gemma = true;
+  variant.activation = Activation::kGeluTanh;
+  bool attention_bias = false;
+  bool sees_both_ways = false;
+  ConfigReader reader(run.model);
+  ReadCommon(reader, variant);
+  reader.Bool("attention_bias", &attention_bias);
+  reader.Bool("use_bidirectional_attention", &sees_both_ways);
+  reader.Ignore({"hidden_activation"});  // of older files; the class reads hidden_act
+  if (sees_both_ways) {
+    return InvalidInput("model.config.use_bidirectional_attention can't be simulated; set it to false");
+  }
+  if (variant.activation == Activation::kGelu) variant.activation = Activation::kGeluTanh;  // as the class does
   variant.input_bias = variant.output_bias = attention_bias;
   return Make(tracer, run, reader, std::move(variant));
 }

@@ -1,4 +1,4 @@
-// Llama, and the families whose code is a variant of it: Mistral, Qwen2, Qwen3.
+// Llama, and the families whose code is a variant of it: Mistral, Qwen2, Qwen3, Gemma.
 #pragma once
 
 #include <memory>
@@ -11,5 +11,6 @@ Result<std::unique_ptr<Model>> MakeLlama(Tracer& tracer, const RunConfig& run);
 Result<std::unique_ptr<Model>> MakeMistral(Tracer& tracer, const RunConfig& run);
 Result<std::unique_ptr<Model>> MakeQwen2(Tracer& tracer, const RunConfig& run);
 Result<std::unique_ptr<Model>> MakeQwen3(Tracer& tracer, const RunConfig& run);
+Result<std::unique_ptr<Model>> MakeGemma(Tracer& tracer, const RunConfig& run);
 
 }  // namespace tidemark::transformers

@@ -76,4 +76,19 @@ Rotated ApplyPartialRotary(const Tensor& query, const Tensor& key, const Tensor&
   return rotated;
 }
 
+Rotated RotateAndPass(const Tensor& query, const Tensor& key, const Tensor& cos_given, const Tensor& sin_given) {
+  Rotated rotated;
+  Tensor key_pass, key_part, query_pass, query_part, sin, cos;
+  cos = Unsqueeze(cos_given, 1);
+  sin = Unsqueeze(sin_given, 1);
+  const int64_t dims = cos.size(-1);
+  query_part = Slice(query, -1, 0, dims);
+  query_pass = Slice(query, -1, dims, query.size(-1));
+  key_part = Slice(key, -1, 0, dims);
+  key_pass = Slice(key, -1, dims, key.size(-1));
+  rotated.query = Cat({Rotate(query_part, cos, sin), query_pass}, -1);
+  rotated.key = Cat({Rotate(key_part, cos, sin), key_pass}, -1);
+  return rotated;
+}
+
 }  // namespace tidemark::transformers

@@ -36,7 +36,9 @@ struct Rotated {
   Tensor query;
 };
 Rotated ApplyRotary(const Tensor& query, const Tensor& key, const Tensor& cos, const Tensor& sin);
-// The same of the first dimensions of each head, as many as the tables have.
+// The same of the first dimensions of each head, as many as the tables have. GPT-NeoX rotates both before it puts the
+// parts together; Phi-3 is done with the queries before it starts with the keys.
 Rotated ApplyPartialRotary(const Tensor& query, const Tensor& key, const Tensor& cos, const Tensor& sin);
+Rotated RotateAndPass(const Tensor& query, const Tensor& key, const Tensor& cos, const Tensor& sin);
 
 }  // namespace tidemark::transformers

@@ -49,11 +49,12 @@ class HostBackend : public Backend {
 
   std::string_view name() const override { return "host"; }
 
-  Result<MapOutcome> Map(int64_t ordinal, Bytes bytes, Bytes most, Location /*location*/) override {
+  Result<MapOutcome> Map(int64_t ordinal, Bytes bytes, Bytes most, Location location) override {
+    const bool counts = location == Location::kDevice;
     const auto known = segments_.find(ordinal);
     const Bytes held = known == segments_.end() ? Bytes() : known->second.bytes;
-    if (charged_ - Charge(held) + Charge(bytes) > options_.capacity) return MapOutcome::kOutOfMemory;
-    charged_ += Charge(bytes) - Charge(held);
+    if (counts && charged_ - Charge(held) + Charge(bytes) > options_.capacity) return MapOutcome::kOutOfMemory;
+    if (counts) charged_ += Charge(bytes) - Charge(held);
     if (known == segments_.end()) {
       const auto extent = static_cast<size_t>(most.count());
       void* start = mmap(nullptr, extent, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -61,12 +62,11 @@ class HostBackend : public Backend {
         return Error{ErrorCode::kUnavailable,
                      fmt::format("can't reserve {} bytes of virtual memory: {}", extent, std::strerror(errno))};
       }
-      segments_[ordinal] = {static_cast<std::byte*>(start), extent, bytes};
-      reserved_ += bytes;
+      segments_[ordinal] = {static_cast<std::byte*>(start), extent, bytes, counts};
     } else {
-      reserved_ += bytes - known->second.bytes;
       known->second.bytes = bytes;
     }
+    if (counts) reserved_ += bytes - held;
     measured_.reserved = std::max(measured_.reserved, reserved_);
     return MapOutcome::kMapped;
   }
@@ -75,8 +75,10 @@ class HostBackend : public Backend {
     const auto segment = segments_.find(ordinal);
     CHECK(segment != segments_.end());
     munmap(segment->second.start, segment->second.extent);
-    reserved_ -= segment->second.bytes;
-    charged_ -= Charge(segment->second.bytes);
+    if (segment->second.counts) {
+      reserved_ -= segment->second.bytes;
+      charged_ -= Charge(segment->second.bytes);
+    }
     segments_.erase(segment);
     return {};
   }
@@ -126,6 +128,7 @@ class HostBackend : public Backend {
     std::byte* start = nullptr;
     size_t extent = 0;
     Bytes bytes;
+    bool counts = false;  // it stands for memory of the device
   };
 
   // A device hands out pages of 2 MiB.

@@ -180,13 +180,15 @@ class Chunker {
     return a;
   }
 
-  // What the loss reads has to be there where nll_loss was.
-  void Extend(TensorId tensor) {
-    const StorageId storage = graph_.tensors[tensor].storage;
-    if (lives_.dies[storage] > at_) return;
-    const HolderId holder =
-        editor_.AddHolder(storage, HolderKind::kLocal, graph_.storages[storage].producer, ScopeId());
-    extended_.push_back(holder);
+  // What the product reads has to be there where it runs now. Returns who sees to it.
+  std::vector<HolderId> HoldInputs() {
+    std::vector<HolderId> holders;
+    for (const TensorId input : graph_.Inputs(graph_.ops[head_.product()])) {
+      const StorageId storage = graph_.tensors[input].storage;
+      if (lives_.dies[storage] > at_) continue;
+      holders.push_back(editor_.AddHolder(storage, HolderKind::kLocal, graph_.storages[storage].producer, ScopeId()));
+    }
+    return holders;
   }
 
   // --- Forward
@@ -194,7 +196,7 @@ class Chunker {
     at_ = lives_.op_at[head_.nll()];
     thread_ = graph_.ops[head_.nll()].thread;
     node_ = graph_.ops[head_.nll()].node;
-    for (const TensorId input : graph_.Inputs(graph_.ops[head_.product()])) Extend(input);
+    const std::vector<HolderId> held = HoldInputs();
     const TensorId count = graph_.Results(graph_.ops[head_.nll()])[1];
     const DType dtype = graph_.tensors[count].dtype;
     HolderId holds_count;
@@ -232,7 +234,7 @@ class Chunker {
     Emit(OpKind::kDiv, {total.tensor, count}, {Produced(loss)});
     Release(total.holder);
     Release(holds_count);
-    for (const HolderId holder : extended_) Release(holder);
+    for (const HolderId holder : held) Release(holder);
     if (early_) Release(holds_one_);
   }
 
@@ -338,12 +340,14 @@ class Chunker {
   void Gradients() {
     EnterBackward();
     const Op& nll = graph_.ops[head_.backward.front()];
+    const std::vector<HolderId> held = HoldInputs();  // a bias, which nobody saved
     for (const Rows& rows : chunks_) {
       Kept kept;
       ForwardOf(rows, &kept);
       GradientsOf(rows, kept, graph_.Inputs(nll)[0], graph_.Inputs(nll)[3]);
       ReleaseAll(kept);
     }
+    for (const HolderId holder : held) Release(holder);
     // From here on the old holders hold them.
     for (const End& end : ends_) editor_.InsertAfter(lives_.op_at[end.op], Step(end.holder));
   }
@@ -399,7 +403,6 @@ class Chunker {
   uint32_t at_ = 0;
   Thread thread_ = Thread::kMain;
   const char* node_ = nullptr;
-  std::vector<HolderId> extended_;
   std::vector<End> ends_;
   TensorId one_;
   HolderId holds_one_;
@@ -421,7 +424,7 @@ Result<PassResult> ChunkLoss(Graph graph, const PassConfig& config, const PassCo
   if (heads.empty()) {
     return InvalidInput(
         "passes.chunk_loss: there is no product whose casts and log-softmax only nll_loss reads (it stands before "
-        "recompute and fuse)");
+        "recompute, offload and fuse, and finds none in compiled runs, whose kernels hold them)");
   }
   if (pass.gradient_early && IsScaled(graph)) {
     return InvalidInput(

@@ -13,11 +13,11 @@
 // multiplies them: no product runs twice, but dx and dw live from forward to backward, and in fp16 what is small is
 // lost, since the scaler's factor comes too late: an error there.
 //
-// Stands before recompute and fuse, which change what it looks for: a product, casts and a log-softmax between it and
-// nll_loss, that nobody else reads. Whoever called the model no longer gets logits. Costs one more product of the head
-// (without gradient_early), and reads the head's weight once for each chunk. Sums are split: equal within rounding.
-// With as many chunks as the head is larger than its input, a chunk's logits are no larger than that input (the
-// default).
+// Stands before recompute, offload of activations and fuse, which change what it looks for: a product, casts and a
+// log-softmax between it and nll_loss, that nobody else reads. Whoever called the model no longer gets logits. Costs
+// one more product of the head (without gradient_early), and reads the head's weight once for each chunk. Sums are
+// split: equal within rounding. With as many chunks as the head is larger than its input, a chunk's logits are no
+// larger than that input (the default).
 #pragma once
 
 #include "passes/pass.h"

@@ -42,7 +42,7 @@ class Planner {
     for (const Choice& choice : mixer->PartialCheckpoints(std::min(targets, kCheckpointPlans))) {
       RETURN_IF_ERROR(Measure(mixer->PlanOf(choice)));
     }
-    for (int64_t blocks = 1; blocks < 2 * mixer->regions(); blocks *= 2) {
+    for (int64_t blocks = 1; blocks < int64_t{2} * mixer->regions(); blocks *= 2) {
       RETURN_IF_ERROR(Measure(PlanOf(analysis_, {.policy = RecomputePolicy::kEveryN, .blocks = blocks})));
     }
     front_.exhaustive = !decisions_.empty() && decisions_.size() <= kExhaustive;
@@ -242,7 +242,8 @@ Result<PassResult> RecomputeWithin(Graph graph, Bytes budget, const PassContext&
   const MeasuredPlan* chosen = ChoosePlan(front, budget);
   if (chosen == nullptr) {
     return InvalidInput(
-        fmt::format("passes.recompute: no plan reserves as little as {:.1f} MiB; the least is {:.1f} MiB",
+        fmt::format("passes.recompute: no plan reserves as little as {:.1f} MiB; the least is {:.1f} MiB (chunk_loss "
+                    "or accumulate before it shrink what recomputation doesn't reach)",
                     budget / kMiB, front.plans.back().reserved / kMiB));
   }
   const int64_t steps = analysis.micro_steps.empty() ? 1 : analysis.micro_steps.back().step + 1;

@@ -229,12 +229,20 @@ bool RecomputeAnalysis::Repeatable(StorageId storage, const MicroStep& micro) co
       continue;
     }
     if (read || !Within(use.op, micro.forward) || graph.ops[use.op].kind == OpKind::kFromHost) return false;
+    if (ChangesAnother(use.op, storage)) return false;
     for (const TensorId input : graph.Inputs(graph.ops[use.op])) {
       const StorageId from = graph.tensors[input].storage;
       if (from != storage && WrittenBetween(from, lives.op_at[use.op], micro.backward.end)) return false;
     }
   }
   return true;
+}
+
+bool RecomputeAnalysis::ChangesAnother(OpId op, StorageId storage) const {
+  return std::ranges::any_of(graph.Results(graph.ops[op]), [&](TensorId result) {
+    const StorageId changed = graph.tensors[result].storage;
+    return changed != storage && graph.storages[changed].producer != op;
+  });
 }
 
 bool RecomputeAnalysis::Droppable(StorageId storage, const MicroStep& micro) const {

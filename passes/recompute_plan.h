@@ -42,7 +42,7 @@ struct RecomputeAnalysis {
 
   bool Within(OpId op, const Interval& interval) const { return interval.Contains(lives.op_at[op]); }
   // Whether the storage's value can be computed again from what its writers read: they all stand in the micro-step's
-  // forward, before anyone else reads it, and copy nothing from the host.
+  // forward, before anyone else reads it, copy nothing from the host and change nothing else in place.
   bool Repeatable(StorageId storage, const MicroStep& micro) const;
   // Whether it is kept for backward, and for nothing else: a node's saved tensor, and who unpacks it.
   bool OnlySaved(StorageId storage, const MicroStep& micro) const;
@@ -51,6 +51,8 @@ struct RecomputeAnalysis {
   // Storages that the micro-step's forward produces, in order.
   std::vector<StorageId> ForwardStorages(const MicroStep& micro) const;
   bool ReadIn(StorageId storage, const Interval& interval) const;
+  // Whether the op changes a storage other than this one in place.
+  bool ChangesAnother(OpId op, StorageId storage) const;
   // Whether an op between these positions, both excluded, writes it.
   bool WrittenBetween(StorageId storage, uint32_t after, int64_t before) const;
 };

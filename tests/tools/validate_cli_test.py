@@ -30,6 +30,13 @@ class Host(ProgramTest):
             self.assertEqual(found["peak"]["measured"]["allocated_bytes"], simulated["allocated_bytes"])
             self.assertEqual(found["peak"]["measured"]["reserved_bytes"], simulated["reserved_bytes"])
 
+    def test_passes_are_executed_as_predicted(self):
+        for passes in ("{fuse: {}}", "{chunk_loss: {chunks: 4}}, {recompute: {policy: min-cut}}, {fuse: {}}",
+                       "{offload: {what: activations, smallest: 1KiB}}", "{offload: {what: optimizer-state, smallest: 1KiB}}"):
+            found = json.loads(self.good("validate", TINY, "--backend", "host", "--json", "--set", f"passes=[{passes}]"))
+            self.assertTrue(found["agrees"], passes)
+            self.assertEqual(found["findings"], [])
+
     def test_losses_fall_where_they_should(self):
         text = self.good("validate", TINY, "--backend", "host", "--set", "training.precision=fp32")
         losses = [float(x) for x in re.findall(r"^step \d+: loss ([0-9.]+)$", text, re.M)]

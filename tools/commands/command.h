@@ -40,6 +40,8 @@ int RunCommandLine(int argc, const char* const* argv, std::span<const AddCommand
 void AddSimulate(CLI::App& app, CommandRun* run);
 void AddCompare(CLI::App& app, CommandRun* run);
 void AddFit(CLI::App& app, CommandRun* run);
+void AddSweep(CLI::App& app, CommandRun* run);
+void AddExplain(CLI::App& app, CommandRun* run);
 void AddReplay(CLI::App& app, CommandRun* run);
 void AddList(CLI::App& app, CommandRun* run);
 void AddRecord(CLI::App& app, CommandRun* run);

@@ -18,8 +18,10 @@ struct CompareOptions {
   std::vector<std::string> overrides;
   std::vector<std::string> variants;
   bool json = false;
+  bool verbose = false;
   bool no_color = false;
   std::string trace;
+  std::string html;
 };
 
 // The exit code is the base's: whether what was given fits. Variants that don't are what one wants to know.
@@ -29,8 +31,11 @@ Result<Outcome> RunCompare(const CompareOptions& options) {
   ASSIGN_OR_RETURN(const VariantTable table,
                    CompareVariants(text, options.config, options.overrides, options.variants, outcome.notes));
   outcome.code = table.base.report.fits ? ExitCode::kGood : ExitCode::kDoesNotFit;
-  outcome.output = options.json ? CompareJson(table) : CompareText(table, {.colour = WantsColour(options.no_color)});
+  outcome.output = options.json
+                       ? CompareJson(table)
+                       : CompareText(table, {.colour = WantsColour(options.no_color), .verbose = options.verbose});
   if (!options.trace.empty()) RETURN_IF_ERROR(WriteFile(options.trace, CompareTrace(table)));
+  if (!options.html.empty()) RETURN_IF_ERROR(WriteFile(options.html, CompareHtml(table)));
   return outcome;
 }
 
@@ -54,6 +59,9 @@ void AddCompare(CLI::App& app, CommandRun* run) {
   command->add_flag("--json", options->json, "as JSON on standard output, and nothing else");
   command->add_option("--trace", options->trace, "write a Chrome trace with every variant's curves")
       ->type_name("FILE.json");
+  command->add_option("--html", options->html, "write the table and the curves as a page for a browser")
+      ->type_name("FILE.html");
+  command->add_flag("-v,--verbose", options->verbose, "what is alive at each peak, by category");
   command->add_flag("--no-color", options->no_color, "no colours (NO_COLOR is honoured too)");
   command->callback([options, run] { *run = [options] { return RunCompare(*options); }; });
 }

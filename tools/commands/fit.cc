@@ -9,6 +9,7 @@
 
 #include "tools/commands/command.h"
 #include "tools/commands/output_options.h"
+#include "tools/commands/progress.h"
 #include "tools/config/run_file.h"
 #include "tools/config/size.h"
 
@@ -21,6 +22,7 @@ struct FitCommandOptions {
   std::string budget;
   std::string minimize = "time";
   bool json = false;
+  bool verbose = false;
   bool no_color = false;
 };
 
@@ -35,10 +37,12 @@ Result<Outcome> RunFit(const FitCommandOptions& options) {
   fit_options.minimize = options.minimize == "memory"    ? Minimize::kMemory
                          : options.minimize == "changes" ? Minimize::kChanges
                                                          : Minimize::kTime;
+  fit_options.on_progress = Progress();
   ASSIGN_OR_RETURN(const Fit fit, FitRun(loaded.config, fit_options));
   Outcome outcome;
   outcome.code = fit.choice ? ExitCode::kGood : ExitCode::kDoesNotFit;
-  outcome.output = options.json ? FitJson(fit) : FitText(fit, {.colour = WantsColour(options.no_color)});
+  outcome.output =
+      options.json ? FitJson(fit) : FitText(fit, {.colour = WantsColour(options.no_color), .verbose = options.verbose});
   outcome.notes = loaded.notes;
   return outcome;
 }
@@ -59,6 +63,7 @@ void AddFit(CLI::App& app, CommandRun* run) {
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false);
   command->add_flag("--json", options->json, "as JSON on standard output, and nothing else");
+  command->add_flag("-v,--verbose", options->verbose, "every combination that was tried");
   command->add_flag("--no-color", options->no_color, "no colours (NO_COLOR is honoured too)");
   command->callback([options, run] { *run = [options] { return RunFit(*options); }; });
 }

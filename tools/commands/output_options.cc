@@ -11,6 +11,7 @@
 #include "sim/tape_io.h"
 #include "tools/formats/chrome_trace.h"
 #include "tools/formats/files.h"
+#include "tools/formats/report_html.h"
 #include "tools/formats/report_json.h"
 #include "tools/formats/report_text.h"
 #include "tools/formats/snapshot_writer.h"
@@ -30,6 +31,8 @@ void AddOutputOptions(CLI::App& command, OutputOptions& options) {
   command.add_flag("--json", options.json, "the report as JSON on standard output, and nothing else");
   command.add_option("--trace", options.trace, "write a Chrome trace (ui.perfetto.dev opens it)")
       ->type_name("FILE.json");
+  command.add_option("--html", options.html, "write the report as a page for a browser, with the curve by category")
+      ->type_name("FILE.html");
   command.add_option("--tape", options.tape, "write the tape")->type_name("FILE.tape");
   command.add_option("--placements", options.placements, "write where each block was put")->type_name("FILE.csv");
   command
@@ -43,6 +46,7 @@ struct OutputFiles::Observers {
   std::unique_ptr<PlacementsWriter> placements;
   std::optional<TraceObserver> trace;
   std::optional<SnapshotObserver> snapshot;
+  std::optional<HtmlObserver> html;
 };
 
 OutputFiles::OutputFiles(const OutputOptions& options, const Tape& tape)
@@ -57,6 +61,7 @@ Result<std::unique_ptr<OutputFiles>> OutputFiles::Create(const OutputOptions& op
   }
   if (!options.trace.empty()) observers.trace.emplace();
   if (!options.snapshot.empty()) observers.snapshot.emplace();
+  if (!options.html.empty()) observers.html.emplace();
   return files;
 }
 
@@ -65,6 +70,7 @@ std::vector<ReplayObserver*> OutputFiles::observers() {
   if (observers_->placements != nullptr) list.push_back(observers_->placements.get());
   if (observers_->trace) list.push_back(&*observers_->trace);
   if (observers_->snapshot) list.push_back(&*observers_->snapshot);
+  if (observers_->html) list.push_back(&*observers_->html);
   return list;
 }
 
@@ -85,6 +91,7 @@ Status OutputFiles::Finish(const Report& report, const AllocatorOptions& allocat
                                                             pickle ? SnapshotForm::kPickle : SnapshotForm::kJson));
     RETURN_IF_ERROR(WriteFile(options_.snapshot, snapshot));
   }
+  if (observers_->html) RETURN_IF_ERROR(WriteFile(options_.html, ReportHtml({*observers_->html, report, describer})));
   return {};
 }
 

@@ -20,7 +20,7 @@ struct OutputOptions {
   bool json = false;
   bool verbose = false;
   bool no_color = false;
-  std::string trace, tape, placements, snapshot;  // files; empty: not wanted
+  std::string trace, tape, placements, snapshot, html;  // files; empty: not wanted
 };
 
 // Whether standard output is a terminal that shows colours, and nobody has refused them.

@@ -70,8 +70,9 @@ Result<Report> Replayed(const Recording& recording, const CommandOptions& option
 // A table with a row for each file and conf string.
 Result<Outcome> RunSeveral(const CommandOptions& options) {
   const OutputOptions& output = options.output;
-  if (!output.placements.empty() || !output.trace.empty() || !output.snapshot.empty() || !output.tape.empty()) {
-    return InvalidInput("replay: --placements, --trace, --snapshot and --tape take one FILE and one --conf");
+  if (!output.placements.empty() || !output.trace.empty() || !output.snapshot.empty() || !output.tape.empty() ||
+      !output.html.empty()) {
+    return InvalidInput("replay: --placements, --trace, --snapshot, --tape and --html take one FILE and one --conf");
   }
   const ReplayTableOptions table = {.allocator = options.allocator,
                                     .limited = !options.memory.empty() || options.fraction.has_value(),

@@ -35,6 +35,7 @@ class Writer {
     Row(table_.base);
     for (const Variant& variant : table_.variants) Row(variant);
     Why();
+    if (style_.verbose) Categories();
     return std::move(text_);
   }
 
@@ -119,6 +120,25 @@ class Writer {
     Line(
         "ms a step: each kernel at the device's peak rates, a lower bound that ranks variants (real kernels reach 60 "
         "to 90 % of it); in brackets the change of time for each token");
+  }
+
+  // What is alive at each row's peak, a column for each row.
+  void Categories() {
+    std::vector<const Variant*> rows = {&table_.base};
+    for (const Variant& variant : table_.variants) {
+      if (variant.impossible.empty()) rows.push_back(&variant);
+    }
+    Line("");
+    Line("{}", Styled(kBold, "Alive at the peak, MiB"));
+    for (size_t i = 0; i < rows.size(); ++i) Line("  ({}) {}", i, rows[i]->name);
+    std::string heads;
+    for (size_t i = 0; i < rows.size(); ++i) heads += fmt::format("{:>10}", fmt::format("({})", i));
+    Line("{:<18}{}", "", heads);
+    for (size_t k = 0; k < table_.base.report.breakdown.size(); ++k) {
+      std::string cells;
+      for (const Variant* row : rows) cells += fmt::format("{:>10.1f}", InMiB(row->report.breakdown[k].bytes));
+      Line("{:<18}{}", table_.base.report.breakdown[k].category, cells);
+    }
   }
 
   static std::string Effect(const PassRun& pass) {

@@ -1,4 +1,4 @@
-// The what-if table, as text, as JSON and as a Chrome trace.
+// The what-if table, as text, as JSON, as a Chrome trace and as a page.
 #pragma once
 
 #include <string>
@@ -15,5 +15,7 @@ std::string CompareJson(const VariantTable& table);
 // The curves of allocated and reserved bytes of each variant below each other, with the phases: one process a variant.
 // A run's curve is as long as its tape, one microsecond an event.
 std::string CompareTrace(const VariantTable& table);
+// One HTML page without network: the table, the reasons, and the curves over each other.
+std::string CompareHtml(const VariantTable& table);
 
 }  // namespace tidemark

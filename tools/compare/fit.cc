@@ -5,8 +5,11 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <functional>
+#include <mutex>
 #include <optional>
+#include <thread>
 #include <tuple>
 
 #include "graph/cost.h"
@@ -90,28 +93,62 @@ std::optional<FitRow> TryRun(const RunConfig& run) {
   return row;
 }
 
+struct Combination {
+  std::vector<std::string> names;
+  RunConfig run;
+};
+
 // Every combination of the dimensions' values, in order.
-std::vector<FitRow> TryAll(const RunConfig& run, const std::vector<Dimension>& dimensions) {
-  std::vector<FitRow> rows;
+std::vector<Combination> CombinationsOf(const RunConfig& run, const std::vector<Dimension>& dimensions) {
+  std::vector<Combination> combinations;
   std::vector<size_t> at(dimensions.size());
   for (;;) {
-    RunConfig changed = run;
-    std::vector<std::string> names;
+    Combination combination = {.run = run};
     for (size_t d = 0; d < dimensions.size(); ++d) {
       const Change& change = dimensions[d][at[d]];
       if (change.apply == nullptr) continue;
-      change.apply(changed);
-      names.push_back(change.name);
+      change.apply(combination.run);
+      combination.names.push_back(change.name);
     }
-    if (std::optional<FitRow> row = TryRun(changed)) {
-      row->changes = names.empty() ? "as given" : fmt::format("{}", fmt::join(names, ", "));
-      row->count = static_cast<int>(names.size());
-      rows.push_back(std::move(*row));
-    }
+    combinations.push_back(std::move(combination));
     size_t d = 0;
     while (d < at.size() && ++at[d] == dimensions[d].size()) at[d++] = 0;
-    if (d == at.size()) return rows;
+    if (d == at.size()) return combinations;
   }
+}
+
+// Calls work(i) for each i below `count`, on all cores.
+template <typename Work>
+void ForEachInParallel(size_t count, const FitOptions& options, const Work& work) {
+  std::atomic<size_t> next = 0;
+  std::mutex mutex;
+  size_t done = 0;
+  const auto run = [&] {
+    for (size_t i = next++; i < count; i = next++) {
+      work(i);
+      const std::lock_guard lock(mutex);
+      if (options.on_progress) options.on_progress(++done, count);
+    }
+  };
+  std::vector<std::thread> team;
+  for (unsigned i = 1; i < std::thread::hardware_concurrency() && i < count; ++i) team.emplace_back(run);
+  run();
+  for (std::thread& thread : team) thread.join();
+}
+
+// Those that can be simulated, in order.
+std::vector<FitRow> TryAll(const std::vector<Combination>& combinations, const FitOptions& options) {
+  std::vector<std::optional<FitRow>> tried(combinations.size());
+  ForEachInParallel(combinations.size(), options, [&](size_t i) { tried[i] = TryRun(combinations[i].run); });
+  std::vector<FitRow> rows;
+  for (size_t i = 0; i < tried.size(); ++i) {
+    if (!tried[i]) continue;
+    const std::vector<std::string>& names = combinations[i].names;
+    tried[i]->changes = names.empty() ? "as given" : fmt::format("{}", fmt::join(names, ", "));
+    tried[i]->count = static_cast<int>(names.size());
+    rows.push_back(std::move(*tried[i]));
+  }
+  return rows;
 }
 
 // Whether a is a better choice; both fit.
@@ -157,7 +194,8 @@ std::vector<std::string> LinesOf(const RunConfig& from, const RunConfig& to) {
 
 // Where checkpoints around every block are more than enough and none are too few, there is a cheaper plan for just this
 // budget.
-void TryWithinBudget(Bytes budget, std::vector<FitRow>& rows) {
+void TryWithinBudget(const FitOptions& options, std::vector<FitRow>& rows) {
+  const Bytes budget = options.budget;
   std::vector<FitRow> planned;
   for (const FitRow& row : rows) {
     if (row.process <= budget || planned.size() == kMostPlanned) continue;
@@ -165,16 +203,21 @@ void TryWithinBudget(Bytes budget, std::vector<FitRow>& rows) {
     AddProgramPass(checkpointed, RecomputePass{});
     const auto enough = std::ranges::find(rows, checkpointed, &FitRow::run);
     if (enough == rows.end() || enough->process > budget) continue;
-    RunConfig within = row.run;
-    AddPass(within,
+    FitRow within = {.changes = (row.count == 0 ? "" : row.changes + ", ") + "recompute within the budget",
+                     .count = row.count + 1,
+                     .run = row.run};
+    AddPass(within.run,
             RecomputePass{.policy = RecomputePolicy::kBudget, .budget = budget - row.run.device.overhead.value});
-    if (std::optional<FitRow> plan = TryRun(within)) {
-      plan->changes = (row.count == 0 ? "" : row.changes + ", ") + "recompute within the budget";
-      plan->count = row.count + 1;
-      planned.push_back(std::move(*plan));
-    }
+    planned.push_back(std::move(within));
   }
-  rows.insert(rows.end(), planned.begin(), planned.end());
+  std::vector<std::optional<FitRow>> tried(planned.size());
+  ForEachInParallel(planned.size(), options, [&](size_t i) { tried[i] = TryRun(planned[i].run); });
+  for (size_t i = 0; i < tried.size(); ++i) {
+    if (!tried[i]) continue;
+    tried[i]->changes = std::move(planned[i].changes);
+    tried[i]->count = planned[i].count;
+    rows.push_back(std::move(*tried[i]));
+  }
 }
 
 }  // namespace
@@ -186,10 +229,9 @@ Result<Fit> FitRun(const RunConfig& run, const FitOptions& options) {
         "changes");
   }
   if (const Result<BuiltRun> built = BuildRun(run, {}); !built.ok()) return built.error();
-  std::vector<FitRow> rows = TryAll(run, DimensionsOf(run));
-  TryWithinBudget(options.budget, rows);
+  std::vector<FitRow> rows = TryAll(CombinationsOf(run, DimensionsOf(run)), options);
+  TryWithinBudget(options, rows);
   Fit fit = {.title = TitleOf(run), .device = run.device.name, .budget = options.budget};
-  fit.tried = static_cast<int>(rows.size());
   for (FitRow& row : rows) row.fits = row.process <= options.budget;
   fit.base = rows.front();
   const FitRow* best = nullptr;
@@ -200,7 +242,8 @@ Result<Fit> FitRun(const RunConfig& run, const FitOptions& options) {
     fit.choice = *best;
     fit.lines = LinesOf(run, best->run);
   }
-  fit.front = FrontOf(std::move(rows));
+  fit.front = FrontOf(rows);
+  fit.all = std::move(rows);
   return fit;
 }
 

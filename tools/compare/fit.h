@@ -2,6 +2,7 @@
 // batches, recomputation, chunked loss, expandable segments, …), each simulated.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -17,6 +18,8 @@ enum class Minimize : uint8_t { kTime, kMemory, kChanges };
 struct FitOptions {
   Bytes budget;  // for the whole process: what its allocator reserves, and context, modules and libraries
   Minimize minimize = Minimize::kTime;
+  // After each combination: how many are done, of how many. Called by any thread, one at a time.
+  std::function<void(size_t, size_t)> on_progress;
 };
 
 // One combination of changes.
@@ -35,9 +38,9 @@ struct Fit {
   FitRow base;
   // By rising time, each smaller than all before it.
   std::vector<FitRow> front;
+  std::vector<FitRow> all;         // in the order in which they were tried
   std::optional<FitRow> choice;    // the cheapest that fits, among all of them
   std::vector<std::string> lines;  // of a run file, that make the choice of what was given
-  int tried = 0;
 };
 
 // Errors: a run that can't be simulated; a device whose rates aren't known, where time is to be minimized.

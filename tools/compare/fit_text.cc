@@ -39,8 +39,8 @@ std::string FitText(const Fit& fit, TextStyle style) {
       fmt::format("{}\non {}; budget {:.0f} MiB for the process\n\n", fit.title, fit.device, fit.budget / kMiB);
   if (!fit.choice) {
     const auto least = std::ranges::min_element(fit.front, {}, &FitRow::process);
-    text += bold("NOTHING FITS") + fmt::format(": of {} combinations the smallest takes {:.0f} MiB: {}\n", fit.tried,
-                                               least->process / kMiB, least->changes);
+    text += bold("NOTHING FITS") + fmt::format(": of {} combinations the smallest takes {:.0f} MiB: {}\n",
+                                               fit.all.size(), least->process / kMiB, least->changes);
   } else if (fit.choice->count == 0) {
     text += bold("FITS AS GIVEN") + fmt::format(": {:.0f} MiB\n", fit.choice->process / kMiB);
   } else {
@@ -59,7 +59,11 @@ std::string FitText(const Fit& fit, TextStyle style) {
   for (const FitRow& row : fit.front) {
     if (row.count > 0) text += Row(row, fit.base);
   }
-  text += fmt::format("(MiB; of {} combinations those that are faster than every smaller one)\n", fit.tried);
+  text += fmt::format("(MiB; of {} combinations those that are faster than every smaller one)\n", fit.all.size());
+  if (style.verbose) {
+    text += "\n" + bold("Every combination") + "\n";
+    for (const FitRow& row : fit.all) text += Row(row, fit.base);
+  }
   return text;
 }
 
@@ -73,7 +77,7 @@ std::string FitJson(const Fit& fit) {
                      {"choice", fit.choice ? RowJson(*fit.choice) : Json(nullptr)},
                      {"lines", fit.lines},
                      {"front", front},
-                     {"tried", fit.tried}};
+                     {"tried", fit.all.size()}};
   return json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 

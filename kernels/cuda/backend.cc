@@ -94,12 +94,12 @@ class CudaBackend : public Backend {
     void* start = nullptr;
     const auto size = static_cast<size_t>(bytes.count());
     const cudaError_t error =
-        location == Location::kHost ? cudaHostAlloc(&start, size, cudaHostAllocMapped) : cudaMalloc(&start, size);
+        location == Location::kDevice ? cudaMalloc(&start, size) : cudaHostAlloc(&start, size, cudaHostAllocMapped);
     if (error == cudaErrorMemoryAllocation) {
       cudaGetLastError();
       return MapOutcome::kOutOfMemory;
     }
-    if (error != cudaSuccess) return Failed(location == Location::kHost ? "cudaHostAlloc" : "cudaMalloc", error);
+    if (error != cudaSuccess) return Failed(location == Location::kDevice ? "cudaMalloc" : "cudaHostAlloc", error);
     segments_[ordinal] = {static_cast<std::byte*>(start), bytes, location};
     if (location != Location::kDevice) return MapOutcome::kMapped;
     reserved_ += bytes;
@@ -170,8 +170,8 @@ class CudaBackend : public Backend {
   };
 
   static Status Release(const Segment& segment) {
-    if (segment.location == Location::kHost) return Check("cudaFreeHost", cudaFreeHost(segment.start));
-    return Check("cudaFree", cudaFree(segment.start));
+    if (segment.location == Location::kDevice) return Check("cudaFree", cudaFree(segment.start));
+    return Check("cudaFreeHost", cudaFreeHost(segment.start));
   }
 
   static const KernelEntry& Entry(OpKind kind) {

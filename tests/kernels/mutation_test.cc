@@ -12,7 +12,12 @@
 namespace tidemark {
 namespace {
 
-constexpr int kMutations = 500;  // for each of two models
+// For each of two models. Fewer under sanitizers, which make a run ten times as long and look for something else.
+#ifdef __SANITIZE_ADDRESS__
+constexpr int kMutations = 25;
+#else
+constexpr int kMutations = 500;
+#endif
 constexpr double kNoticed = 0.99;
 
 // Whether the op looks at the numbers of its input (not only at its shape).

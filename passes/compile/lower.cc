@@ -1160,6 +1160,7 @@ class Lowering {
     }
     Value v = in(i);
     AlignOperand(i, v);
+    if (v.box == in(i).box) in(i) = v;
     return RealizeInput(v);
   }
 

@@ -55,6 +55,7 @@ bool Lowering::ComesFromReduction(BufferId id) const {
   const Buffer& b = result_.buffers[id];
   if (b.kind != Buffer::Kind::kLoops || !b.operation.valid()) return false;
   const Operation& op = result_.operations[b.operation];
+  if (op.reduction == ReductionKind::kScan) return false;
   return op.is_reduction() || (op.kind == Operation::Kind::kLoops && ReadsReduction(op.body));
 }
 

@@ -135,6 +135,14 @@ void Lowering::Cat() {
 
 void Lowering::Pad() {
   const int last = sizes().size() - 1;
+  if (node().integer[0].is(1)) {
+    const std::vector<Extent> ranges = RangesOf(sizes());
+    const std::vector<Index> at = Identity(sizes());
+    const ExpressionId position = expressions().IndexValue(at[static_cast<size_t>(last)], DType::kInt64);
+    const ExpressionId bound = expressions().IndexValue(Index(in(0).sizes[last]), DType::kInt64);
+    const ExpressionId mask = Call("lt", {position, bound}, DType::kBool);
+    return Define(Lazy(dtype(), sizes(), Masked(mask, LoadAt(in(0), at, ranges))));
+  }
   Shape rest = in(0).sizes;
   rest[last] = sizes()[last] - in(0).sizes[last];
   const bool is_integer = dtype() == DType::kInt64;

@@ -217,7 +217,8 @@ class Lowering {
   void WriteInPlaces(std::vector<Value> parts, int dim);
   void Cat();
 
-  // Behind the last element of a row, numbers: a cat with a constant.
+  // Behind the last element of a row, numbers: a cat with a constant, or, by an amount that is open, zeros under a
+  // mask.
   void Pad();
 
   // in0 with in1 from integer[1] up to integer[2] in a dimension.

@@ -157,11 +157,21 @@ void Call::AddWholesOfParts() {
   }
 }
 
-// Copies that would raise the highest sum of allocated bytes are kept on the host.
 void Call::TuneKernel(size_t kernel) {
   const KernelTuning& tuning = code_.tuning[kernel];
   if (tuning.first != kernel || tuning.configurations == 1) return;
   const InScope in_scope(tracer_, names_.tuning);
+  const int64_t flush = tracer_.device().l2_cache.count() / SizeOf(DType::kInt32).count();
+  for (int i = 0; i < tuning.configurations; ++i) {
+    const std::vector<const Tensor*> copied = CopiedForTuning(tuning);
+    LaunchOnCopies(copied);
+    const Tensor buffer = Full(tracer_, DType::kInt32, {flush}, 0, Role::kScalar);
+    LaunchOnCopies(copied);
+  }
+}
+
+// What is changed in place and copied; what would raise the highest sum of allocated bytes is copied to the host.
+std::vector<const Tensor*> Call::CopiedForTuning(const KernelTuning& tuning) const {
   const Bytes budget = tracer_.live_peak() - tracer_.live_bytes();
   std::vector<const Tensor*> copied;
   Bytes copies;
@@ -172,20 +182,16 @@ void Call::TuneKernel(size_t kernel) {
     copies += bytes;
     copied.push_back(&t);
   }
-  const auto launch = [&] {
-    std::vector<Tensor> results;
-    for (const Tensor* t : copied) {
-      const ResultType type = {t->dtype(), t->layout(), Role::kScalar, ElementsOfStorage(t->layout())};
-      results.push_back(tracer_.Emit(OpKind::kClone, {t}, type));
-    }
-    for (Tensor& result : results) result.Reset();
-  };
-  const int64_t flush = tracer_.device().l2_cache.count() / SizeOf(DType::kInt32).count();
-  for (int i = 0; i < tuning.configurations; ++i) {
-    launch();
-    const Tensor buffer = Full(tracer_, DType::kInt32, {flush}, 0, Role::kScalar);
-    launch();
+  return copied;
+}
+
+void Call::LaunchOnCopies(const std::vector<const Tensor*>& copied) {
+  std::vector<Tensor> copies;
+  for (const Tensor* t : copied) {
+    const ResultType type = {t->dtype(), t->layout(), Role::kScalar, ElementsOfStorage(t->layout())};
+    copies.push_back(tracer_.Emit(OpKind::kClone, {t}, type));
   }
+  for (Tensor& copy : copies) copy.Reset();
 }
 
 void Call::LaunchCall(OperationId id) {

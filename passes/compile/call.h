@@ -53,6 +53,8 @@ class Call {
   FusedKernelId FusedOf(size_t kernel, const std::vector<BufferId>& inputs);
   void AddWholesOfParts();
   void TuneKernel(size_t kernel);
+  std::vector<const Tensor*> CopiedForTuning(const KernelTuning& tuning) const;
+  void LaunchOnCopies(const std::vector<const Tensor*>& copied);
   void LaunchCall(OperationId id);
   void LaunchTuple(OperationId id);
   void TakePart(OperationId id);

@@ -155,6 +155,16 @@ bool IsViewOrInput(OpKind kind) {
   }
 }
 
+// Of a view: under its own name, what computed it.
+ValueSummary SavedValue(const Graph& captured, const FunctionalGraph& graph, NodeId id) {
+  ValueSummary value = ValueOf(captured, graph.nodes[id]);
+  while (IsViewOrInput(graph.nodes[id].kind) && !graph.nodes[id].inputs.empty()) id = graph.nodes[id].inputs[0];
+  const ValueSummary computed = ValueOf(captured, graph.nodes[id]);
+  value.op = computed.op;
+  value.module = computed.module;
+  return value;
+}
+
 // Buffers that kernels allocate or take over; whatever else a node computes exists only inside kernels.
 GraphSummary Summarize(const Graph& captured, const FunctionalGraph& graph, const CompiledGraph& code,
                        std::string name) {
@@ -296,7 +306,7 @@ class Compilation {
     if (!observer_.on_graph) return;
     GraphSummary forward = Summarize(captured.graph, p.forward, step_.forward, LabelOf("forward"));
     for (size_t i = p.forward_outputs; i < p.forward.outputs.size(); ++i) {
-      forward.saved.push_back(ValueOf(captured.graph, p.forward.nodes[p.forward.outputs[i]]));
+      forward.saved.push_back(SavedValue(captured.graph, p.forward, p.forward.outputs[i]));
     }
     observer_.on_graph(forward);
     GraphSummary backward = Summarize(captured.graph, p.backward, step_.backward, LabelOf("backward"));

@@ -314,6 +314,30 @@ class Decomposition {
     b_.names().Skip("clone");
   }
 
+  // Whether the op stretches a mask, as it is, for attention.
+  bool IsUnpaddedMask() const {
+    const TensorId mask = hint_.graph.Results(*op_)[0];
+    const bool is_padded = b_[in(0)].kind == OpKind::kSlice;
+    return !is_padded && std::ranges::any_of(hint_.graph.ops, [&](const Op& op) {
+      return op.kind == OpKind::kEfficientForward && op.inputs == 4 && hint_.graph.Inputs(op)[3] == mask;
+    });
+  }
+
+  // With an open length nobody can show that a mask's rows are a multiple of 8 elements: they get up to 8 more.
+  // Source: PyTorch 2.14, aten/src/ATen/native/transformers/attention.cpp (pad_bias).
+  void ExpandPaddedMask() {
+    constexpr int64_t kAlignment = 8;
+    const TensorType mask = b_.type(in(0));
+    const int last = mask.sizes.size() - 1;
+    Shape wide = mask.sizes;
+    wide[last] = wide[last] + kAlignment - wide[last] % kAlignment;
+    const NodeId padded = b_.Add(OpKind::kConstantPad, "constant_pad_nd", {in(0)}, ContiguousType(mask.dtype, wide));
+    graph_.nodes[padded].integer[0] = 1;  // by an amount that isn't a number
+    const NodeId slice = b_.Add(OpKind::kSlice, "slice", {padded}, {mask.dtype, mask.sizes, b_.type(padded).strides});
+    graph_.nodes[slice].integer = {last, 0, mask.sizes[last]};
+    Define(b_.Expand(slice, out_type().sizes));
+  }
+
   bool AllTheSame() const {
     for (size_t i = 1; i < inputs(); ++i) {
       if (!(in(i) == in(0))) return false;
@@ -370,6 +394,10 @@ bool Decomposition::Structural() {
       view("permute");
       return true;
     case OpKind::kExpand:
+      if (&hint_ != &now_ && IsUnpaddedMask()) {
+        ExpandPaddedMask();
+        return true;
+      }
       view("expand");
       return true;
     case OpKind::kUnsqueeze:

@@ -17,6 +17,9 @@ constexpr int64_t kPersistent = 64;         // where neighbours in the reduction
 constexpr int64_t kPersistentBlock = 4096;  // elements
 constexpr std::array<int64_t, 4> kRowsPerBlock = {1, 8, 32, 128};
 constexpr int64_t kOneInnerConfiguration = 256;
+constexpr int64_t kInnerRatio = 32;
+constexpr int64_t kSmallInnerRatio = 16;
+constexpr int64_t kSmallInnerLength = 512;
 constexpr int64_t kSmallPointwise = 256;
 constexpr int kLoopedConfigurations = 6;
 
@@ -40,9 +43,9 @@ class Signature {
     const Operation& op = g_.operations[id];
     const Unit& unit = s_.units[id];
     text_ += fmt::format("\n{} {} {} [", int(op.kind), int(op.reduction), int(op.hint));
-    for (const Extent e : unit.sizes) WriteExtent(e);
-    text_ += "][";
-    for (const Extent e : unit.reduced) WriteExtent(e);
+    // Neighbouring loops that run through memory as one are one in the code.
+    WriteExtent(unit.results);
+    WriteExtent(unit.length);
     text_ += "]";
     for (const Access& access : unit.writes) WriteAccess(access);
     text_ += "<";
@@ -64,7 +67,8 @@ class Signature {
     for (const ExpressionId operand : e.operands) text_ += fmt::format(",{}", numbers.at(operand.index()));
   }
 
-  void WriteAccess(const Access& access) {
+  void WriteAccess(const Access& given) {
+    const Access access = Normalized(given);
     WriteBuffer(access.buffer);
     WriteIndex(access.index);
     for (const Extent e : access.sizes) WriteExtent(e);
@@ -112,6 +116,34 @@ std::vector<std::vector<BufferId>> ModifiedBuffers(const LoweredGraph& graph, co
   return modified;
 }
 
+// Whether what the kernel touches lies side by side along the reduction, by bytes; else along the results.
+bool RunsAlongReduction(const LoweredGraph& graph, const Schedule& schedule, const Kernel& kernel,
+                        const Unit& reduction) {
+  int64_t along_reduction = 0;
+  int64_t along_results = 0;
+  std::vector<Access> seen;
+  for (const OperationId id : kernel.operations) {
+    const Unit& unit = schedule.units[id];
+    const bool covers_reduction =
+        unit.length == reduction.length || unit.results == reduction.results * reduction.length;
+    for (const std::vector<Access>* list : {&unit.reads, &unit.writes}) {
+      for (const Access& access : *list) {
+        if (access.is_whole || std::ranges::find(seen, access) != seen.end()) continue;
+        seen.push_back(access);
+        for (size_t loop = 0; loop < access.loops(); ++loop) {
+          if (!access.index.StrideOf(static_cast<int>(loop)).is(1)) continue;
+          const bool inner = covers_reduction && loop + 1 == unit.sizes.size() + unit.reduced.size();
+          (inner ? along_reduction : along_results) += HintBytesOf(access, graph);
+        }
+      }
+    }
+  }
+  along_results = std::max<int64_t>(along_results, 1);
+  if (along_reduction >= kInnerRatio * along_results) return true;
+  return along_reduction >= kSmallInnerRatio * along_results &&
+         PowerOfTwo(reduction.length.hint()) <= kSmallInnerLength;
+}
+
 int Configurations(const LoweredGraph& graph, const Schedule& schedule, const Kernel& kernel) {
   const auto reduction =
       std::ranges::find_if(kernel.operations, [&](OperationId id) { return graph.operations[id].is_reduction(); });
@@ -126,6 +158,8 @@ int Configurations(const LoweredGraph& graph, const Schedule& schedule, const Ke
     if (op.is_reduction() && op.hint != hint) hint = ReductionHint::kDefault;
   }
   const Unit& unit = schedule.units[*reduction];
+  if (hint == ReductionHint::kDefault && RunsAlongReduction(graph, schedule, kernel, unit))
+    hint = ReductionHint::kInner;
   const int64_t results = PowerOfTwo(unit.results.hint());
   const int64_t length = PowerOfTwo(unit.length.hint());
   const bool persistent = unit.length.hint() <= (hint == ReductionHint::kInner ? kPersistentInner : kPersistent);

@@ -20,6 +20,7 @@ namespace tidemark {
 namespace {
 
 constexpr const char* kRecordings = TIDEMARK_TEST_DATA "/truth/compiled";
+constexpr const char* kFirstRuns = TIDEMARK_TEST_DATA "/truth/compiled-first-run";
 
 // "f16 4x64x64", one a saved tensor, graph by graph.
 using SavedTensors = std::vector<std::string>;
@@ -68,8 +69,9 @@ std::string_view ShortName(DType dtype) {
 }
 
 // name -> requested, allocated and reserved bytes at the peak.
-RecordedPeak PeakOf(const std::string& recording) {
-  std::ifstream file(std::filesystem::path(kRecordings) / "index.csv");
+RecordedPeak PeakOf(const std::filesystem::path& folder) {
+  const std::string recording = folder.filename();
+  std::ifstream file(folder.parent_path() / "index.csv");
   for (std::string line; std::getline(file, line);) {
     if (!line.starts_with(recording + ",")) continue;
     std::istringstream cells(line);
@@ -97,7 +99,7 @@ TEST_P(CompiledRecordings, AreCompiledEventByEvent) {
 
   const Result<Replay> replay = RunReplay(built->lowered.tape, {.allocator = AllocatorOf(run), .observers = {}});
   ASSERT_TRUE(replay.ok()) << replay.error().message;
-  const RecordedPeak peak = PeakOf(GetParam().filename());
+  const RecordedPeak peak = PeakOf(GetParam());
   EXPECT_EQ(replay->requested.bytes, peak.requested);
   EXPECT_EQ(replay->allocated.bytes, peak.allocated);
   EXPECT_EQ(replay->reserved.bytes, peak.reserved);
@@ -114,12 +116,30 @@ TEST_P(CompiledRecordings, AreCompiledEventByEvent) {
   EXPECT_EQ(saved, expected);
 }
 
-INSTANTIATE_TEST_SUITE_P(Compiled, CompiledRecordings, testing::ValuesIn(RecordingFolders(kRecordings)),
-                         [](const auto& folder) {
-                           std::string name = folder.param.filename();
-                           std::ranges::replace(name, '-', '_');
-                           return name;
-                         });
+class FirstRuns : public testing::TestWithParam<std::filesystem::path> {};
+
+TEST_P(FirstRuns, PeakWhereTheRecordingDoes) {
+  const Result<LoadedRun> loaded = LoadRun(GetParam() / "run.yaml", {});
+  ASSERT_TRUE(loaded.ok()) << loaded.error().message;
+  const Result<BuiltRun> built = BuildRun(loaded->config, {});
+  ASSERT_TRUE(built.ok()) << built.error().message;
+  const Result<Replay> replay =
+      RunReplay(built->lowered.tape, {.allocator = AllocatorOf(loaded->config), .observers = {}});
+  ASSERT_TRUE(replay.ok()) << replay.error().message;
+  const RecordedPeak peak = PeakOf(GetParam());
+  EXPECT_EQ(replay->requested.bytes, peak.requested);
+  EXPECT_EQ(replay->allocated.bytes, peak.allocated);
+  EXPECT_EQ(replay->reserved.bytes, peak.reserved);
+}
+
+std::string NameOfFolder(const testing::TestParamInfo<std::filesystem::path>& folder) {
+  std::string name = folder.param.filename();
+  std::ranges::replace(name, '-', '_');
+  return name;
+}
+
+INSTANTIATE_TEST_SUITE_P(Compiled, FirstRuns, testing::ValuesIn(RecordingFolders(kFirstRuns)), &NameOfFolder);
+INSTANTIATE_TEST_SUITE_P(Compiled, CompiledRecordings, testing::ValuesIn(RecordingFolders(kRecordings)), &NameOfFolder);
 
 }  // namespace
 }  // namespace tidemark

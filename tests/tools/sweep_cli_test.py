@@ -6,7 +6,7 @@ import unittest
 from pathlib import Path
 
 import program
-from program import PROGRAM, TINY
+from program import PROGRAM, SOURCE, TINY
 
 GRID = f"""
 base: {TINY}
@@ -90,6 +90,11 @@ class Sweep(program.ProgramTest):
                              "training: {micro_batch: 2}}\ngrid: {training.micro_batch: [1, 2, 3]}\n")
         self.sweep()
         self.assertEqual([r["training.micro_batch"] for r in self.rows()], ["1", "2", "3"])
+
+    def test_the_shipped_grid(self):
+        done = self.good("sweep", SOURCE / "configs/grids/nanogpt-30m.yaml", "-o", self.table)
+        self.assertIn("36 configurations: 36 simulated", done)
+        self.assertEqual([r for r in self.rows() if r["error"]], [])
 
     def test_errors(self):
         for text, message in [("grid: {a: [1]}\n", "base is missing"), (f"base: {TINY}\n", "grid is missing"),

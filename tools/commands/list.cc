@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "passes/compile/compiled_graph.h"
 #include "passes/pass.h"
 #include "sim/allocator.h"
 #include "tools/commands/command.h"
@@ -54,6 +55,10 @@ std::vector<Entry> PassEntries() {
   for (const PassInfo& pass : Passes()) {
     entries.push_back({std::string(pass.name), fmt::format("{}: {}; stands {}; costs {}", pass.options,
                                                            pass.description, pass.place, pass.cost)});
+  }
+  for (const std::string_view stage : compile::Stages()) {
+    entries.push_back(
+        {std::string(stage), "a stage of the compiler, for --print-after where training.compile is true"});
   }
   return entries;
 }

@@ -1,5 +1,6 @@
 """sweep: grids, resuming, sharing the work."""
 import csv
+import fcntl
 import subprocess
 import tempfile
 import unittest
@@ -84,6 +85,12 @@ class Sweep(program.ProgramTest):
                                     env={"PMI_RANK": str(rank), "PMI_SIZE": "3"}) for rank in range(3)]
         self.assertEqual([process.wait(60) for process in running], [0, 0, 0])
         self.assertEqual(len(self.rows()), 6)
+
+    def test_two_sweeps_into_one_table_do_not_mix(self):
+        with (self.folder / "out.csv.part-0").open("w") as part:
+            fcntl.flock(part, fcntl.LOCK_EX)
+            self.assertIn("another sweep is writing it", self.error("sweep", self.grid, "-o", self.table))
+        self.sweep()
 
     def test_a_base_inside_of_the_grid(self):
         self.grid.write_text("base: {model: {family: gpt2, layers: 1, hidden: 32, heads: 2, vocab: 64, context: 16}, "

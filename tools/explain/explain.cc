@@ -165,13 +165,14 @@ class Explainer {
     AllocatorOptions allocator = AllocatorOf(run_);
     allocator.device_memory = kUnlimited;
     ASSIGN_OR_RETURN(const Replay replay, RunReplay(built_.lowered.tape, {.allocator = allocator, .observers = {}}));
-    Explanation explanation = {.title = TitleOf(run_), .device = run_.device.name};
+    Explanation explanation = {.title = TitleOf(run_), .device = run_.device.name, .device_memory = run_.device.memory};
     ASSIGN_OR_RETURN(explanation.alive, AliveAt(built_, allocator, *describer_, replay.allocated.event));
     return explanation;
   }
 
   Result<Explanation> OfMessage(const FailureMessage& message) {
-    Explanation explanation = {.title = TitleOf(run_), .device = run_.device.name, .message = message};
+    Explanation explanation = {
+        .title = TitleOf(run_), .device = run_.device.name, .device_memory = run_.device.memory, .message = message};
     AllocatorOptions allocator = AllocatorOf(run_);
     // What others use of the card isn't there for this process.
     const Bytes there = BytesOf(message.free) + BytesOf(message.in_use);
@@ -284,6 +285,7 @@ Result<FailureMessage> ParseFailure(const std::string& message) {
         "GPU 0 has a total capacity of …\"");
   }
   failure.total = SizeBehind(message, "total capacity of ");
+  if (failure.total.empty()) failure.total = SizeBehind(message, "total capacty of ");  // as PyTorch 2.1 spells it
   if (failure.total.empty()) failure.total = SizeBefore(message, " total capacity");
   failure.free = SizeBefore(message, " is free");
   if (failure.free.empty()) failure.free = SizeBefore(message, " free;");

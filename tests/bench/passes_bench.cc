@@ -2,12 +2,16 @@
 #include <benchmark/benchmark.h>
 
 #include <string>
+#include <vector>
 
 #include "passes/pipeline.h"
 #include "passes/recompute_budget.h"
 #include "sim/lower.h"
 #include "sim/replay.h"
 #include "tests/support/runs.h"
+#include "tools/compare/compare_text.h"
+#include "tools/compare/variants.h"
+#include "tools/formats/files.h"
 
 namespace tidemark {
 namespace {
@@ -55,6 +59,32 @@ void PlanForABudget(benchmark::State& state) {
   state.counters["plans"] = plans;
 }
 BENCHMARK(PlanForABudget)->Arg(6)->Arg(12)->Arg(24)->Arg(40)->Unit(benchmark::kMillisecond);
+
+// The what-if table of the run whose 4464 MiB started this project: the base and twelve variants.
+void CompareTwelve(benchmark::State& state) {
+  const std::string path = TIDEMARK_SOURCE_DIR "/configs/runs/nanogpt-30m-rtx4070-eager.yaml";
+  const Result<std::string> text = ReadFile(path);
+  if (!text.ok()) return state.SkipWithError(text.error().message.c_str());
+  const std::vector<std::string> variants = {"training.micro_batch=8",
+                                             "training.sequence=256,model.context=256",
+                                             "training.gradient_accumulation=8",
+                                             "training.gradient_accumulation=8,training.micro_batch=8",
+                                             "passes.recompute.policy=full",
+                                             "training.precision=fp32",
+                                             "allocator.conf=expandable_segments:True",
+                                             "training.micro_batch=32",
+                                             "model.dropout=0.2",
+                                             "training.evaluation=null",
+                                             "passes=[{fuse: {}}]",
+                                             "passes=[{chunk_loss: {chunks: 4}}]"};
+  for (auto _ : state) {
+    std::vector<std::string> notes;
+    const Result<VariantTable> table = CompareVariants(*text, path, {}, variants, notes);
+    if (!table.ok()) return state.SkipWithError(table.error().message.c_str());
+    benchmark::DoNotOptimize(CompareText(*table, {}));
+  }
+}
+BENCHMARK(CompareTwelve)->Unit(benchmark::kMillisecond);
 
 void RunPass(benchmark::State& state, const PassConfig& pass) {
   const RunConfig run = Gpt2(40);

@@ -49,7 +49,19 @@ class Explain(program.ProgramTest):
         self.assertGreater(len(explained["requests"]), 1)
         distances = [abs(r["allocated_before_bytes"] - 4.69 * 2**30) for r in explained["requests"]]
         self.assertEqual(distances, sorted(distances))
-        self.assertIn("REQUESTS OF 3.07 GiB", self.good("explain", message, EAGER, BATCH_32))
+        text = self.good("explain", message, EAGER, BATCH_32)
+        self.assertIn("REQUESTS OF 3.07 GiB", text)
+        self.assertIn("of a card with 10.00 GiB, this configuration of one with 11.99 GiB", text)
+
+    def test_wordings_of_other_versions(self):
+        for message, total, allocated in [
+                ("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacty of 10.75 GiB of which 5.62 MiB is free. Including "
+                 "non-PyTorch memory, this process has 10.74 GiB memory in use. Of the allocated memory 9.88 GiB is allocated by PyTorch, and "
+                 "1.00 MiB is reserved by PyTorch but unallocated.", "10.75 GiB", "9.88 GiB"),
+                ("CUDA out of memory. Allocation was preemptively rejected because it would exceed per_process_memory_fraction limit. "
+                 "Requested size: 20.00 MiB", "", "")]:
+            found = self.report("explain", message, EAGER)["message"]
+            self.assertEqual((found["tried"], found["total"], found["allocated"]), ("20.00 MiB", total, allocated))
 
     def test_errors(self):
         self.assertIn("quote PyTorch's whole text", self.error("explain", "out of memory", TINY))

@@ -37,6 +37,14 @@ class Simulate(program.ProgramTest):
         self.assertEqual(evaluation_mib, 986)
         self.assertIn("evaluation alone costs 986.0 MiB of reserved", self.good("simulate", EAGER))
 
+    def test_print_after(self):
+        text = self.good("simulate", TINY, "--set", "passes=[{fuse: {}}]", "--print-after", "fuse")
+        self.assertIn("on=kernel = ", text)
+        self.assertIn("no such pass rewrites this run's graph", self.error("simulate", TINY, "--print-after", "fuse"))
+        self.assertIn("no such pass rewrites this run's graph",
+                      self.error("simulate", TINY, "--set", "passes=[{accumulate: {parts: 2}}]", "--print-after", "accumulate"))
+        self.assertIn('unknown pass "fus"', self.error("simulate", TINY, "--print-after", "fus"))
+
     def test_keys_and_their_order(self):
         report = self.report("simulate", TINY)
         self.assertEqual(list(report)[:len(KEYS)], KEYS)

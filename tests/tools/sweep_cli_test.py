@@ -1,12 +1,13 @@
 """sweep: grids, resuming, sharing the work."""
 import csv
+import fcntl
 import subprocess
 import tempfile
 import unittest
 from pathlib import Path
 
 import program
-from program import PROGRAM, TINY
+from program import PROGRAM, SOURCE, TINY
 
 GRID = f"""
 base: {TINY}
@@ -85,11 +86,22 @@ class Sweep(program.ProgramTest):
         self.assertEqual([process.wait(60) for process in running], [0, 0, 0])
         self.assertEqual(len(self.rows()), 6)
 
+    def test_two_sweeps_into_one_table_do_not_mix(self):
+        with (self.folder / "out.csv.part-0").open("w") as part:
+            fcntl.flock(part, fcntl.LOCK_EX)
+            self.assertIn("another sweep is writing it", self.error("sweep", self.grid, "-o", self.table))
+        self.sweep()
+
     def test_a_base_inside_of_the_grid(self):
         self.grid.write_text("base: {model: {family: gpt2, layers: 1, hidden: 32, heads: 2, vocab: 64, context: 16}, "
                              "training: {micro_batch: 2}}\ngrid: {training.micro_batch: [1, 2, 3]}\n")
         self.sweep()
         self.assertEqual([r["training.micro_batch"] for r in self.rows()], ["1", "2", "3"])
+
+    def test_the_shipped_grid(self):
+        done = self.good("sweep", SOURCE / "configs/grids/nanogpt-30m.yaml", "-o", self.table)
+        self.assertIn("36 configurations: 36 simulated", done)
+        self.assertEqual([r for r in self.rows() if r["error"]], [])
 
     def test_errors(self):
         for text, message in [("grid: {a: [1]}\n", "base is missing"), (f"base: {TINY}\n", "grid is missing"),

@@ -9,6 +9,7 @@
 
 #include "graph/model.h"
 #include "graph/training/optimizer.h"
+#include "passes/compile/compiled_graph.h"
 #include "passes/pass.h"
 #include "sim/allocator.h"
 #include "tools/commands/command.h"
@@ -76,6 +77,10 @@ std::vector<Entry> PassEntries() {
   for (const PassInfo& pass : Passes()) {
     entries.push_back({std::string(pass.name), fmt::format("{}: {}; stands {}; costs {}", pass.options,
                                                            pass.description, pass.place, pass.cost)});
+  }
+  for (const std::string_view stage : compile::Stages()) {
+    entries.push_back(
+        {std::string(stage), "a stage of the compiler, for --print-after where training.compile is true"});
   }
   return entries;
 }

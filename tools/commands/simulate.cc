@@ -1,5 +1,6 @@
 // tidemark simulate CONFIG: traces the run, lowers it to a tape, replays that, reports.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
 #include <memory>
@@ -30,19 +31,23 @@ Result<WithoutEvaluation> SimulateWithoutEvaluation(RunConfig run) {
   return WithoutEvaluation{replay.allocated.bytes, replay.reserved.bytes};
 }
 
-// What --print-after asked for, instead of a report.
-Outcome DumpOf(const BuiltRun& built) {
+// What --print-after asked for, instead of a report. Error: nothing of it has run.
+Result<Outcome> DumpOf(const BuiltRun& built, const std::vector<std::string>& names) {
   Outcome outcome;
   outcome.output = built.stages;
   for (const PassRun& pass : built.passes) outcome.output += pass.text;
-  return outcome;
+  if (!outcome.output.empty()) return outcome;
+  return InvalidInput(
+      fmt::format("--print-after {}: no such pass rewrites this run's graph (accumulate and recompute with policy full "
+                  "change the program before it is traced; stages of the compiler run where training.compile is true)",
+                  fmt::join(names, ", ")));
 }
 
 Result<Outcome> RunSimulate(const SimulateOptions& options) {
   ASSIGN_OR_RETURN(const LoadedRun loaded, LoadRun(options.config, options.overrides));
   const RunConfig& run = loaded.config;
   ASSIGN_OR_RETURN(const BuiltRun built, BuildRun(run, {.print_after = options.print_after, .summarize_compiled = true}));
-  if (!options.print_after.empty()) return DumpOf(built);
+  if (!options.print_after.empty()) return DumpOf(built, options.print_after);
   const Graph& graph = built.graph;
   const Lowered& lowered = built.lowered;
   ASSIGN_OR_RETURN(const std::unique_ptr<OutputFiles> files, OutputFiles::Create(options.output, lowered.tape));

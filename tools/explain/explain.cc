@@ -165,13 +165,14 @@ class Explainer {
     AllocatorOptions allocator = AllocatorOf(run_);
     allocator.device_memory = kUnlimited;
     ASSIGN_OR_RETURN(const Replay replay, RunReplay(built_.lowered.tape, {.allocator = allocator, .observers = {}}));
-    Explanation explanation = {.title = TitleOf(run_), .device = run_.device.name};
+    Explanation explanation = {.title = TitleOf(run_), .device = run_.device.name, .device_memory = run_.device.memory};
     ASSIGN_OR_RETURN(explanation.alive, AliveAt(built_, allocator, *describer_, replay.allocated.event));
     return explanation;
   }
 
   Result<Explanation> OfMessage(const FailureMessage& message) {
-    Explanation explanation = {.title = TitleOf(run_), .device = run_.device.name, .message = message};
+    Explanation explanation = {
+        .title = TitleOf(run_), .device = run_.device.name, .device_memory = run_.device.memory, .message = message};
     AllocatorOptions allocator = AllocatorOf(run_);
     // What others use of the card isn't there for this process.
     const Bytes there = BytesOf(message.free) + BytesOf(message.in_use);
@@ -219,43 +220,45 @@ class Explainer {
     RequestObserver observer;
     const Result<Replay> replay = RunReplay(built_.lowered.tape, {.allocator = allocator, .observers = {&observer}});
     if (!replay.ok()) return replay.error();
-    std::vector<Request> suspects;
-    for (const Request& request : observer.requests()) {
-      const Bytes asked = request.segment > Bytes() ? request.segment : SegmentOf(request.requested);
-      if (FormatSize(asked) == message.tried || FormatSize(request.requested) == message.tried) {
-        suspects.push_back(request);
-      }
-    }
+    const std::vector<Request> suspects = RequestsOf(message, observer.requests());
     if (suspects.empty()) {
       return InvalidInput(
           fmt::format("this run never asks for {} at once: the message is of another configuration", message.tried));
     }
-    const Bytes allocated = message.allocated.empty() ? Bytes() : BytesOf(message.allocated);
-    const auto distance = [&](const Request& request) {
-      const Bytes difference = request.before.allocated - allocated;
-      const bool from_driver = request.segment > Bytes();
-      return std::pair(std::max(difference, -difference), !from_driver);
-    };
-    if (message.allocated.empty()) {
-      std::ranges::stable_sort(suspects, std::greater<>(), [](const Request& r) { return r.before.allocated; });
-    } else {
-      std::ranges::stable_sort(suspects, {}, distance);
-    }
-    // The same request of later micro-steps is no news.
     for (const Request& request : suspects) {
-      SuspectedRequest suspect = Describe(request.allocation, request.event, request.requested, request.before);
-      const bool seen = std::ranges::any_of(explanation.suspects, [&](const SuspectedRequest& other) {
-        return other.tensor.tensor == suspect.tensor.tensor && other.tensor.op == suspect.tensor.op &&
-               other.at.phase == suspect.at.phase;
-      });
-      if (seen) continue;
-      explanation.suspects.push_back(std::move(suspect));
       if (explanation.suspects.size() == kSuspects) break;
+      SuspectedRequest suspect = Describe(request.allocation, request.event, request.requested, request.before);
+      if (!Known(suspect, explanation.suspects)) explanation.suspects.push_back(std::move(suspect));
     }
     Result<AliveThen> alive = AliveAt(built_, allocator, *describer_, suspects.front().event);
     if (!alive.ok()) return alive.error();
     explanation.alive = *std::move(alive);
     return {};
+  }
+
+  // Requests of the message's size. First those before which about as much was allocated as it says (where it doesn't:
+  // most), and that went to the driver.
+  static std::vector<Request> RequestsOf(const FailureMessage& message, const std::vector<Request>& all) {
+    std::vector<Request> requests;
+    for (const Request& request : all) {
+      const Bytes asked = request.segment > Bytes() ? request.segment : SegmentOf(request.requested);
+      const bool same = FormatSize(asked) == message.tried || FormatSize(request.requested) == message.tried;
+      if (same) requests.push_back(request);
+    }
+    const Bytes allocated = message.allocated.empty() ? kUnlimited : BytesOf(message.allocated);
+    std::ranges::stable_sort(requests, {}, [&](const Request& request) {
+      const Bytes difference = request.before.allocated - allocated;
+      return std::pair(std::max(difference, -difference), request.segment == Bytes());
+    });
+    return requests;
+  }
+
+  // The same request of another micro-step is no news.
+  static bool Known(const SuspectedRequest& suspect, const std::vector<SuspectedRequest>& others) {
+    return std::ranges::any_of(others, [&](const SuspectedRequest& other) {
+      return other.tensor.tensor == suspect.tensor.tensor && other.tensor.op == suspect.tensor.op &&
+             other.at.phase == suspect.at.phase;
+    });
   }
 
   // What PyTorch asks the driver for, with its usual settings.
@@ -282,6 +285,7 @@ Result<FailureMessage> ParseFailure(const std::string& message) {
         "GPU 0 has a total capacity of …\"");
   }
   failure.total = SizeBehind(message, "total capacity of ");
+  if (failure.total.empty()) failure.total = SizeBehind(message, "total capacty of ");  // as PyTorch 2.1 spells it
   if (failure.total.empty()) failure.total = SizeBefore(message, " total capacity");
   failure.free = SizeBefore(message, " is free");
   if (failure.free.empty()) failure.free = SizeBefore(message, " free;");

@@ -45,6 +45,7 @@ struct SuspectedRequest {
 
 struct Explanation {
   std::string title, device;
+  Bytes device_memory;
   AliveThen alive;  // at the peak; with a message: when the request comes that it is about
   std::optional<FailureMessage> message;
   // With a message: the simulated run fails with just this request.

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "tools/config/size.h"
 #include "tools/explain/explain.h"
 #include "tools/tape_marks.h"
 
@@ -56,6 +57,10 @@ class Writer {
     } else {
       Line("  the simulated run doesn't fail so; nearest first to the {} that the message says are allocated",
            explanation_.message->allocated.empty() ? "memory" : explanation_.message->allocated);
+    }
+    const std::string here = FormatSize(explanation_.device_memory);
+    if (!explanation_.message->total.empty() && explanation_.message->total != here) {
+      Line("  the message is of a card with {}, this configuration of one with {}", explanation_.message->total, here);
     }
     Line("  what would help: tidemark fit CONFIG --budget SIZE, tidemark compare CONFIG --with …");
   }

@@ -141,8 +141,12 @@ class PartFile {
   static Result<PartFile> Open(const std::string& path, const std::string& header) {
     PartFile file;
     file.path_ = path;
-    file.descriptor_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    file.descriptor_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
     if (file.descriptor_ < 0) return FileError(path);
+    if (::flock(file.descriptor_, LOCK_EX | LOCK_NB) != 0) {
+      return InvalidInput(path + ": another sweep is writing it; wait for its end, or choose another -o");
+    }
+    if (::ftruncate(file.descriptor_, 0) != 0) return FileError(path);
     RETURN_IF_ERROR(file.Write(header));
     return file;
   }

@@ -14,11 +14,13 @@ struct InitialBlock {
   Bytes size;
   Bytes requested;  // 0: free
   AllocationId
-      allocation;  // invalid: free. Else an allocation of the tape that has no `a` event; the tape may free it.
+      allocation;      // invalid: free. Else an allocation of the tape that has no `a` event; the tape may free it.
+  bool mapped = true;  // false: pages of an expandable segment without memory, between others that have some
   bool operator==(const InitialBlock&) const = default;
 };
 
-// Blocks cover the segment without gaps. An expandable segment is one mapped run, as snapshots list them.
+// Blocks cover the segment without gaps. An expandable segment begins and ends with memory; beyond it, the address
+// space that PyTorch reserves follows.
 struct InitialSegment {
   int64_t address = 0;
   Bytes size;

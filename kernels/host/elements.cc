@@ -3,6 +3,7 @@
 #include "graph/base/check.h"
 
 #if defined(__x86_64__)
+#include <cpuid.h>
 #include <immintrin.h>
 #endif
 
@@ -26,7 +27,15 @@ __attribute__((target("avx,f16c"))) int64_t StoreInEights(const float* from, int
   }
   return i;
 }
-const bool kHasF16c = __builtin_cpu_supports("avx") && __builtin_cpu_supports("f16c");
+// Asked of the processor itself: clang's __builtin_cpu_supports knows the feature from version 19 on.
+bool HasF16c() {
+  unsigned a = 0;
+  unsigned b = 0;
+  unsigned c = 0;
+  unsigned d = 0;
+  return __builtin_cpu_supports("avx") && __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+}
+const bool kHasF16c = HasF16c();
 #else
 constexpr bool kHasF16c = false;
 int64_t LoadInEights(const uint16_t*, int64_t, float*) { return 0; }

@@ -99,6 +99,11 @@ TEST(ParseTape, NamesLineWordAndWhatIsAllowed) {
 
 TEST(ParseTape, TextsKeepTheirHashes) { EXPECT_EQ(TapeOf("o a # b\n").texts[TextId(0)], "a # b"); }
 
+TEST(ParseTape, TheLastTextOfAnIdCounts) {
+  const Tape tape = TapeOf("a 7 1\nt 7 one\nf 7\nt 7 two\n");
+  EXPECT_EQ(TapeText(tape), "# tidemark tape 1\na 7 1\nt 7 two\nf 7\n");
+}
+
 TEST(ParseTape, SparseAndHugeIdsAreKept) {
   const Tape tape =
       TapeOf("a 18446744073709551615 1\na 0 2\na 123456789012 3\nf 18446744073709551615\nf 123456789012\nf 0\n");

@@ -72,6 +72,18 @@ class Snapshots(program.ProgramTest):
             self.assertEqual((alone["peak"]["reserved_bytes"], alone["peak"]["allocated_bytes"]), (held, used))
             self.assertGreater(len(alone["largest_at_peak"]), 0)
 
+    def test_a_ring_is_walked_back_under_every_setting(self):
+        for conf in ("roundup_power2_divisions:4", "max_split_size_mb:32,roundup_power2_divisions:2", "large_segment_size_mb:32",
+                     "expandable_segments:True,roundup_power2_divisions:[1:2,>:8]"):
+            self.good("simulate", TINY, "--snapshot", self.path("a.pickle"), "--set", "model.hidden=512", "--set", "model.heads=8", "--set",
+                      "model.vocab=20000", "--set", "training.micro_batch=16", "--set", f"allocator.conf='{conf}'")
+            data = pickle.loads(self.path("a.pickle").read_bytes())
+            trace = data["device_traces"][0]
+            for part in (0.9, 0.5):
+                with self.subTest(conf=conf, part=part):
+                    data["device_traces"] = [trace[-int(len(trace) * part):]]
+                    self.assertRegex(self.replayed(data)["addresses"], r"^(\d+) of \1 addresses match$")
+
     def test_a_trace_from_the_start_of_its_process_needs_no_segments(self):
         self.good("simulate", TINY, "--snapshot", self.path("a.pickle"))
         data = pickle.loads(self.path("a.pickle").read_bytes())

@@ -123,8 +123,7 @@ std::vector<std::string> DeviceNames() {
     }
   }
   std::ranges::sort(names);
-  const auto [first, last] = std::ranges::unique(names);
-  names.erase(first, last);
+  names.erase(std::unique(names.begin(), names.end()), names.end());
   return names;
 }
 

@@ -309,8 +309,30 @@ class ReplayBuilder {
     return result_.tape.allocations.Add({.id = result_.tape.allocations.size(), .text = TextOf(stack)});
   }
 
+  // Runs of pages of one pool and stream, with nothing else between them, lie in one expandable segment.
+  bool Joins(int64_t address, const WalkSegment& from) const {
+    if (!from.expandable || result_.initial.segments.empty()) return false;
+    const InitialSegment& last = result_.initial.segments.back();
+    const auto stream = streams_.find(from.stream);
+    const int32_t number = from.stream == 0 ? 0 : stream == streams_.end() ? -1 : stream->second;
+    return last.expandable && last.large == from.large && last.stream == number && last.address < address;
+  }
+
   void AddSegment(int64_t address, const WalkSegment& from) {
+    if (Joins(address, from)) {
+      InitialSegment& last = result_.initial.segments.back();
+      const Bytes gap = Bytes(address - last.address) - last.size;
+      if (gap > Bytes(0)) last.blocks.push_back({gap, Bytes(0), AllocationId(), false});
+      AddBlocks(address, from, last);
+      last.size = Bytes(address - last.address) + from.size;
+      return;
+    }
     InitialSegment segment{address, from.size, StreamNumber(from.stream), from.large, from.expandable, {}};
+    AddBlocks(address, from, segment);
+    result_.initial.segments.push_back(std::move(segment));
+  }
+
+  void AddBlocks(int64_t address, const WalkSegment& from, InitialSegment& segment) {
     int64_t at = address;
     const auto add_hole = [&](int64_t until) {
       if (until > at) segment.blocks.push_back({Bytes(until - at), Bytes(0), AllocationId()});
@@ -323,7 +345,6 @@ class ReplayBuilder {
       at = begin + block.size.count();
     }
     add_hole(address + from.size.count());
-    result_.initial.segments.push_back(std::move(segment));
   }
 
   void AddEntry(size_t index) {

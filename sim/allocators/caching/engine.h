@@ -96,7 +96,11 @@ class CachingAllocator final : public Allocator {
   CachingAllocator(const AllocatorOptions& options, const Profile& profile, Settings settings);
   Status Seed(const InitialState& initial);
   Status SeedSegment(const InitialSegment& segment);
-  void SeedBlocks(SegmentId segment, const InitialSegment& initial);
+  void SeedPlain(const InitialSegment& segment);
+  bool IsOfWholePages(const InitialSegment& segment) const;
+  void SeedExpandable(const InitialSegment& segment);
+  SegmentId NewSegmentAt(int64_t address, int64_t size, const Request& request, bool expandable);
+  void SeedBlocks(SegmentId segment, std::span<const InitialBlock> blocks);
 
   // engine.cc: the way of a request and of a free.
   BlockId FindFree(Request& request);

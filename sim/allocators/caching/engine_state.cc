@@ -221,12 +221,7 @@ Status CachingAllocator::Seed(const InitialState& initial) {
   std::vector<const InitialSegment*> by_address;
   for (const InitialSegment& segment : initial.segments) by_address.push_back(&segment);
   std::ranges::stable_sort(by_address, {}, [](const InitialSegment* segment) { return segment->address; });
-  for (const InitialSegment* segment : by_address) {
-    RETURN_IF_ERROR(SeedSegment(*segment));
-    next_address_ = address_order_ == AddressOrder::kRising
-                        ? std::max(next_address_, RoundUpTo(segment->address + segment->size.count(), kAddressStep))
-                        : next_address_;
-  }
+  for (const InitialSegment* segment : by_address) RETURN_IF_ERROR(SeedSegment(*segment));
   if (address_order_ == AddressOrder::kFalling && !by_address.empty()) {
     next_address_ = by_address.front()->address / kAddressStep * kAddressStep;
   }
@@ -234,7 +229,6 @@ Status CachingAllocator::Seed(const InitialState& initial) {
   return {};
 }
 
-// An expandable segment's mapped run becomes a segment that can't grow.
 Status CachingAllocator::SeedSegment(const InitialSegment& initial) {
   const auto wrong = [&](std::string_view what) {
     return InvalidInput(fmt::format("initial segment at {:#x}: {}", initial.address, what));
@@ -244,37 +238,100 @@ Status CachingAllocator::SeedSegment(const InitialSegment& initial) {
     return wrong("address or size out of range");
   }
   Bytes sum;
+  Bytes mapped;
   for (const InitialBlock& block : initial.blocks) {
     if (block.size <= Bytes(0) || block.size > initial.size - sum || block.requested < Bytes(0)) {
       return wrong("blocks of no size, or more than there is room for");
     }
     sum += block.size;
+    if (block.mapped) mapped += block.size;
   }
   if (sum != initial.size) return wrong("blocks don't add up to it");
-  if (!driver_.Take(initial.size.count())) return wrong("more than the device has");
+  if (!driver_.Take(mapped.count())) return wrong("more than the device has");
+  if (initial.expandable && settings_.expandable_segments && IsOfWholePages(initial)) {
+    SeedExpandable(initial);
+    return {};
+  }
+  // What has memory in a row becomes a segment that can't grow.
+  InitialSegment run = initial;
+  run.blocks.clear();
+  int64_t address = initial.address;
+  for (const InitialBlock& block : initial.blocks) {
+    if (run.blocks.empty()) run.address = address;
+    if (block.mapped) run.blocks.push_back(block);
+    if (!block.mapped && !run.blocks.empty())
+      SeedPlain(std::exchange(run, InitialSegment{run.address, {}, run.stream, run.large}));
+    address += block.size.count();
+  }
+  if (!run.blocks.empty()) SeedPlain(run);
+  return {};
+}
+
+SegmentId CachingAllocator::NewSegmentAt(int64_t address, int64_t size, const Request& request, bool expandable) {
+  std::vector<int64_t> later = std::exchange(later_addresses_, {address});
+  const size_t at = std::exchange(later_address_, 0);
+  const SegmentId segment = NewSegment(size, request, expandable);
+  later_addresses_ = std::move(later);
+  later_address_ = at;
+  if (address_order_ == AddressOrder::kRising) {
+    next_address_ = std::max(next_address_, RoundUpTo(address + size, kAddressStep));
+  }
+  return segment;
+}
+
+void CachingAllocator::SeedPlain(const InitialSegment& initial) {
+  int64_t size = 0;
+  for (const InitialBlock& block : initial.blocks) size += block.size.count();
   Request request;
   request.stream = initial.stream;
   request.pool = initial.large ? 1 : 0;
   request.index = IndexFor(request.pool, initial.stream);
-  std::vector<int64_t> later = std::exchange(later_addresses_, {initial.address});
-  const size_t at = std::exchange(later_address_, 0);
-  const SegmentId segment = NewSegment(initial.size.count(), request, /*expandable=*/false);
-  later_addresses_ = std::move(later);
-  later_address_ = at;
+  const SegmentId segment = NewSegmentAt(initial.address, size, request, /*expandable=*/false);
   const PoolClass pool = initial.large ? kLargePool : kSmallPool;
-  held_ += initial.size.count();
+  held_ += size;
   stats_.Increase(kSegment, pool, 1);
-  stats_.Increase(kReservedBytes, pool, initial.size.count());
-  if (IsOversize(initial.size.count())) stats_.oversize_segments.Increase(1);
-  SeedBlocks(segment, initial);
-  return {};
+  stats_.Increase(kReservedBytes, pool, size);
+  if (IsOversize(size)) stats_.oversize_segments.Increase(1);
+  SeedBlocks(segment, initial.blocks);
+}
+
+// Whether memory comes and ends at pages counted from the segment's beginning.
+bool CachingAllocator::IsOfWholePages(const InitialSegment& initial) const {
+  const int64_t page = initial.large ? static_cast<int64_t>(settings_.large_segment_size) : kSmallBuffer;
+  int64_t at = 0;
+  bool mapped = true;
+  for (const InitialBlock& block : initial.blocks) {
+    if (std::exchange(mapped, block.mapped) != block.mapped && at % page != 0) return false;
+    at += block.size.count();
+  }
+  return at % page == 0 && mapped && initial.blocks.front().mapped;
+}
+
+// The address space around it is that of a segment which begins where it does.
+void CachingAllocator::SeedExpandable(const InitialSegment& initial) {
+  const int64_t page = initial.large ? static_cast<int64_t>(settings_.large_segment_size) : kSmallBuffer;
+  const int64_t wanted = RoundUpTo(driver_.total() + driver_.total() / 8, page);
+  const int64_t size = std::max(wanted, initial.size.count());
+  Request request;
+  request.stream = initial.stream;
+  request.pool = initial.large ? 1 : 0;
+  request.index = IndexFor(request.pool, initial.stream);
+  const SegmentId segment = NewSegmentAt(initial.address, size, request, /*expandable=*/true);
+  segments_[segment].ordinal = next_ordinal_++;
+  std::vector<InitialBlock> blocks = initial.blocks;
+  if (size > initial.size.count()) blocks.push_back({Bytes(size) - initial.size, Bytes(0), AllocationId(), false});
+  int64_t mapped = 0;
+  for (const InitialBlock& block : blocks) mapped += block.mapped ? block.size.count() : 0;
+  held_ += mapped;
+  stats_.Increase(kReservedBytes, initial.large ? kLargePool : kSmallPool, mapped);
+  SeedBlocks(segment, blocks);
 }
 
 // Cuts a new segment into the blocks given. REQUIRES: they add up to it.
-void CachingAllocator::SeedBlocks(SegmentId segment, const InitialSegment& initial) {
+void CachingAllocator::SeedBlocks(SegmentId segment, std::span<const InitialBlock> blocks) {
   BlockId block = segments_[segment].first;
   int64_t position = segments_[segment].position;
-  for (size_t k = 0; k < initial.blocks.size(); ++k) {
+  for (size_t k = 0; k < blocks.size(); ++k) {
     if (k > 0) {
       const BlockId before = std::exchange(block, NewBlock());
       blocks_[block] = blocks_[before];
@@ -283,23 +340,28 @@ void CachingAllocator::SeedBlocks(SegmentId segment, const InitialSegment& initi
     }
     Block& b = blocks_[block];
     b.position = position;
-    b.size = initial.blocks[k].size.count();
-    b.requested = initial.blocks[k].requested.count();
-    b.allocated = initial.blocks[k].allocation.valid();
+    b.size = blocks[k].size.count();
+    b.requested = blocks[k].requested.count();
+    b.allocated = blocks[k].allocation.valid();
+    b.mapped = blocks[k].mapped;
     position += b.size;
   }
-  const PoolClass pool = initial.large ? kLargePool : kSmallPool;
   size_t k = 0;
   for (block = segments_[segment].first; block != kNone; block = blocks_[block].next, ++k) {
     const Block& b = blocks_[block];
+    const PoolClass pool = ClassOf(b);
+    if (!b.mapped) {
+      InsertUnmapped(block);
+      continue;
+    }
     if (!b.allocated) {
       InsertFree(block);
-      if (!b.IsSplit()) continue;
+      if (!b.IsSplit() || b.expandable) continue;
       stats_.Increase(kInactiveSplit, pool, 1);
       stats_.Increase(kInactiveSplitBytes, pool, b.size);
       continue;
     }
-    seeded_.push_back({initial.blocks[k].allocation, block});
+    seeded_.push_back({blocks[k].allocation, block});
     stats_.Increase(kAllocation, pool, 1);
     stats_.Increase(kActive, pool, 1);
     stats_.Increase(kAllocatedBytes, pool, b.size);

@@ -176,6 +176,16 @@ TEST(HuggingFace, AttentionBiasIsNotOneOfTheMlp) {
   EXPECT_THAT(run->config.model.config, testing::ElementsAre(ConfigField{"attention_bias", true}));
 }
 
+TEST(HuggingFace, FrequenciesThatDependOnTheLengthAreNamed) {
+  const auto notes = [](std::string_view type) {
+    return Parse(R"({"model_type": "llama", "rope_scaling": {"rope_type": ")" + std::string(type) + R"("}})",
+                 "config.json")
+        ->notes;
+  };
+  EXPECT_THAT(notes("longrope"), Contains(HasSubstr("rope_type longrope")));
+  EXPECT_THAT(notes("llama3"), testing::Not(Contains(HasSubstr("rope_type")))) << "computed once";
+}
+
 TEST(HuggingFace, UnknownTypesNeedTheKeysOfALlama) {
   const Result<LoadedRun> llama = Parse(R"({"model_type": "yi", "hidden_size": 64, "intermediate_size": 128,
     "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 512})",

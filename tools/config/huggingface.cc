@@ -145,7 +145,19 @@ class Importer {
     if (factor != nullptr && FindField(further, "partial_rotary_factor") == nullptr) {
       AddField(further, family_ == "gpt_neox" ? "rotary_pct" : "partial_rotary_factor", *factor);
     }
+    NoteRope(rope);
     if (!further.fields.empty()) AddField(model_, "config", std::move(further));
+  }
+
+  // Frequencies that depend on the length are computed in every forward (modeling_rope_utils.py, dynamic_rope_update).
+  void NoteRope(const DocumentNode* parameters) {
+    if (parameters == nullptr) parameters = Find({"rope_scaling"});
+    if (parameters == nullptr || parameters->kind != DocumentNode::Kind::kMap) return;
+    const DocumentNode* type = FindField(*parameters, "rope_type");
+    if (type == nullptr) type = FindField(*parameters, "type");
+    if (type == nullptr || (type->text != "dynamic" && type->text != "longrope")) return;
+    notes_.push_back(
+        fmt::format("rope_type {}: what each forward computes for it (some small tensors) is left out", type->text));
   }
 
   DocumentNode Training() {

@@ -454,7 +454,9 @@ Result<Execution> Execute(const Graph& graph, const Lowered& lowered, const Plac
                           const ExecuteOptions& options) {
   const std::vector<std::string> missing = MissingKernels(graph, backend);
   if (!missing.empty()) {
-    return InvalidInput(fmt::format("the {} backend has no kernel for {}", backend.name(), fmt::join(missing, ", ")));
+    const char* remedy = graph.fused.empty() ? "" : "; compiled runs are executed by --backend host";
+    return InvalidInput(
+        fmt::format("the {} backend has no kernel for {}{}", backend.name(), fmt::join(missing, ", "), remedy));
   }
   return Executor(graph, lowered, placed, backend, options).Run();
 }

@@ -97,7 +97,8 @@ TEST(SnapshotReplay, SegmentsGivenBackAreAnEmptyCache) {
 TEST(SnapshotReplay, WhatDoesNotFitIsCounted) {
   Snapshot snapshot;
   snapshot.stacks = {""};
-  snapshot.trace = {Alloc(0_B, 512_B), Free(4_KiB, 512_B)};
+  snapshot.segments = {Segment(2_MiB, false, {Hole(2_MiB)})};
+  snapshot.trace = {Alloc(4_MiB, 512_B), Free(6_MiB, 512_B)};
   const SnapshotReplay recorded = ReplayOf(snapshot);
   EXPECT_THAT(recorded.notes, ElementsAre("2 events of the trace don't fit its segments"));
 }

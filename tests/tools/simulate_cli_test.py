@@ -97,6 +97,15 @@ class Simulate(program.ProgramTest):
             self.assertEqual(self.report("replay", gz)["statistics"], report["statistics"])
             self.assertEqual(self.report("replay", "-", stdin=tape.read_bytes())["statistics"], report["statistics"])
 
+    def test_the_readme_shows_the_real_output(self):
+        command, output = (program.SOURCE / "README.md").read_text().split("```")[1:4:2]
+        arguments = command.strip().splitlines()[0].split("#")[0].split()
+        self.assertEqual(arguments[:2], ["./tools/run", "simulate"])
+        shown, mark, rest = output.strip().partition("\n…")
+        self.assertTrue(mark)
+        self.assertEqual(rest, "")
+        self.assertEqual(self.good("simulate", SOURCE / arguments[2], "-q")[:len(shown)], shown)
+
     def test_json_alone_is_on_standard_output(self):
         done = program.run("simulate", TINY, "--json")
         json.loads(done.out)

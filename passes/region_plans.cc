@@ -76,7 +76,7 @@ RegionMixer::Option RegionMixer::Cut(double price) const {
                               [&](OpId op) {
                                 const double worth =
                                     price * TimeOf(OpView(analysis_.graph, analysis_.graph.ops[op]), device_).count();
-                                return static_cast<int64_t>(std::min(worth, static_cast<double>(kNotAgain / 4)));
+                                return static_cast<int64_t>(std::min(worth, static_cast<double>(kNotAgain) / 4));
                               },
                           .fixed = [&](StorageId storage) { return crosses_[storage] != 0; }};
   for (const MicroStep& micro : analysis_.micro_steps) {

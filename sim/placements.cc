@@ -36,7 +36,7 @@ Result<std::unique_ptr<PlacementsWriter>> PlacementsWriter::Create(const std::st
 
 void PlacementsWriter::OnEvent(const Observation& o) {
   if (o.kind != EventKind::kAlloc && o.kind != EventKind::kFree && o.kind != EventKind::kEmptyCache) return;
-  constexpr size_t kLongestRow = 12 * 24;
+  constexpr size_t kLongestRow = size_t{12} * 24;
   const size_t size = buffer_.size();
   buffer_.resize(size + kLongestRow);
   Row row{buffer_.data() + size};

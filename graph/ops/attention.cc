@@ -126,7 +126,7 @@ int64_t EfficientWorkspace(const TensorInfo& q, int64_t keys, bool dropout, cons
   const auto gradient_of_q = [&](int64_t rows, int64_t columns) {
     return 4 * DivUp(t, rows) * DivUp(d, columns) * (4 + rows * columns);
   };
-  const int64_t gradient_of_kv = 2 * 4 * 64 * BackwardKeySplits(q.sizes[0] * q.sizes[1], keys) * Up(d, 128);
+  const int64_t gradient_of_kv = int64_t{2} * 4 * 64 * BackwardKeySplits(q.sizes[0] * q.sizes[1], keys) * Up(d, 128);
   if (d <= 64) return gradient_of_q(64, 64);
   const int capability = device.compute_capability;
   if (capability == 80 || capability == 90 || capability == 100) {  // more shared memory in a block

@@ -19,7 +19,7 @@ int64_t SortTile(int capability) { return capability < 80 ? 2816 : capability < 
 int64_t UniqueTile(int capability) { return capability >= 90 ? 4928 : capability == 80 ? 1344 : 320; }
 
 Bytes RadixSort(int64_t n, int64_t vocabulary, int64_t tile) {
-  const int64_t passes = DivUp(std::bit_width(static_cast<uint64_t>(vocabulary)), 8);
+  const int64_t passes = DivUp(static_cast<int64_t>(std::bit_width(static_cast<uint64_t>(vocabulary))), 8);
   Bytes bytes = kCubOverhead + Bytes(2048 * passes + 1024 * DivUp(n, tile));
   if (passes > 1) bytes += Aligned(8 * n) * 2;
   return bytes;
@@ -73,7 +73,7 @@ void EmbeddingBackward(const OpView& op, const DeviceSpec& device, MemoryPlan& p
   const int piece_count = plan.Temporary(i64, "count of pieces");
   const int piece_begins = plan.Temporary(i64 * pieces, "where pieces begin");
   std::vector<int> last;
-  if (n > 30 * vocabulary && vocabulary < 4 * device.multiprocessors) {
+  if (n > 30 * vocabulary && vocabulary < int64_t{4} * device.multiprocessors) {
     last.push_back(plan.Temporary(i64 * pieces, "run of each piece"));
     if (IsHalf(gradient.dtype)) last.push_back(plan.Temporary(Bytes(4 * vocabulary * columns), "sums in fp32"));
   } else {

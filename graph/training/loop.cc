@@ -195,7 +195,8 @@ class Training {
 
   // outputs = model(…): the old object's fields go once the new one is there, loss first.
   static void Assign(ModelOutput& name, ModelOutput value) {
-    ModelOutput old = std::move(name);
+    ModelOutput old = std::move(name);  // leaves handles that hold nothing
+    // NOLINTNEXTLINE(bugprone-use-after-move)
     Rebind(name.loss, std::move(value.loss));
     Rebind(name.logits, std::move(value.logits));
     name.cache = std::move(value.cache);

@@ -124,10 +124,10 @@ bool Elements::Load(int64_t begin, int64_t n, T* to) const {
       LoadRun(reinterpret_cast<const From*>(data_) + offset, stride, count, to + done, convert);
     });
   };
-  constexpr Plain<T> plain;
+  constexpr Plain<T> kPlain;
   switch (dtype_) {
     case DType::kFloat32:
-      load(float{}, plain);
+      load(float{}, kPlain);
       break;
     case DType::kFloat16:
       load(uint16_t{}, FromFloat16<T>());
@@ -136,22 +136,22 @@ bool Elements::Load(int64_t begin, int64_t n, T* to) const {
       load(uint16_t{}, FromBfloat16<T>());
       break;
     case DType::kFloat64:
-      load(double{}, plain);
+      load(double{}, kPlain);
       break;
     case DType::kInt64:
-      load(int64_t{}, plain);
+      load(int64_t{}, kPlain);
       break;
     case DType::kUInt64:
-      load(uint64_t{}, plain);
+      load(uint64_t{}, kPlain);
       break;
     case DType::kInt32:
-      load(int32_t{}, plain);
+      load(int32_t{}, kPlain);
       break;
     case DType::kUInt8:
-      load(uint8_t{}, plain);
+      load(uint8_t{}, kPlain);
       break;
     case DType::kBool:
-      load(uint8_t{}, plain);
+      load(uint8_t{}, kPlain);
       for (int64_t i = 0; i < n; ++i) valid = valid && to[i] <= T{1};
       break;
   }

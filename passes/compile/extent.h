@@ -60,7 +60,7 @@ class Shape {
   constexpr const Extent* end() const { return values_.data() + count_; }
   constexpr const Extent& back() const { return values_[static_cast<size_t>(count_ - 1)]; }
   // REQUIRES: size() < kMax.
-  constexpr void Append(Extent v) { values_[static_cast<size_t>(count_++)] = v; }
+  constexpr void Append(Extent v) { values_[static_cast<uint8_t>(count_++)] = v; }
   constexpr bool operator==(const Shape& other) const { return std::equal(begin(), end(), other.begin(), other.end()); }
   Dims Hint() const {
     Dims d;

@@ -22,7 +22,7 @@ class Inserter {
     node.kind = kind;
     node.name = names_.Next(base);
     node.inputs = std::move(inputs);
-    node.results = {std::move(type)};
+    node.results = {type};
     node.recompute_region = like.recompute_region;
     node.scope = like.scope;
     node.autograd_node = like.autograd_node;

@@ -97,7 +97,7 @@ void Schedule::Refresh(OperationId id) {
   }
   for (int d = 0; d < op.reduced.size(); ++d) {
     if (op.reduced[d].is(1)) continue;
-    map[static_cast<size_t>(op.sizes.size() + d)] =
+    map[static_cast<size_t>(op.sizes.size()) + static_cast<size_t>(d)] =
         Index::Variable(static_cast<int>(unit.sizes.size() + unit.reduced.size()));
     unit.reduced.push_back(op.reduced[d]);
   }

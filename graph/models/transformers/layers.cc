@@ -39,10 +39,10 @@ Tensor ScaledEmbedding::Forward(const Tensor& indices) const {
 }
 
 Tensor NewGelu(const Tensor& x) {
-  static const double scale = std::sqrt(2 / std::numbers::pi);
+  static const double kScale = std::sqrt(2 / std::numbers::pi);
   Operand half = Mul(x, 0.5);
   Tensor inner = Add(x, Mul(Pow(x, 3), 0.044715));
-  Operand factor = Add(Tanh(Mul(std::move(inner), scale)), 1);
+  Operand factor = Add(Tanh(Mul(std::move(inner), kScale)), 1);
   return Mul(std::move(half), std::move(factor));
 }
 

@@ -45,7 +45,7 @@ class FreeIndex {
   std::vector<BlockId> unmapped;
 
  private:
-  static constexpr size_t kBins = 52 * 16;
+  static constexpr size_t kBins = size_t{52} * 16;
   static size_t BinOf(int64_t size);
   void Unlink(Block* blocks, BlockId* link, size_t bin);
   size_t NextBin(size_t from) const;      // the first that isn't empty, from `from` on; kBins: none

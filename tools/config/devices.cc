@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <filesystem>
 
@@ -159,7 +160,7 @@ Result<DeviceSpec> ReadDevice(const DocumentNode& node) {
 // MiB.
 Estimate EstimateOverhead(int multiprocessors, int threads_per_multiprocessor) {
   const double mib = 45 + 2.18 * multiprocessors * threads_per_multiprocessor / 1024;
-  return {.value = kMiB * static_cast<int64_t>(mib + 0.5), .below = kMiB * 63, .above = kMiB * 100};
+  return {.value = kMiB * std::llround(mib), .below = kMiB * 63, .above = kMiB * 100};
 }
 
 }  // namespace tidemark

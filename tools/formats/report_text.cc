@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cmath>
 #include <span>
 
 #include "tools/compiled_text.h"
@@ -172,7 +173,7 @@ class Writer {
       const Bytes level = Bytes(report_.reserved_peak.count() / kRows * row);
       std::string line(columns, ' ');
       for (size_t column = 0; column < columns; ++column) {
-        const Bytes middle = level - Bytes(report_.reserved_peak.count() / (2 * kRows));
+        const Bytes middle = level - Bytes(report_.reserved_peak.count() / (int64_t{2} * kRows));
         line[column] = allocated[column] >= middle ? '#' : reserved[column] >= middle ? '.' : ' ';
       }
       Line("{:>8.0f} |{}", InMiB(level), line);
@@ -238,7 +239,7 @@ class Writer {
       if (entry.bytes == Bytes(0)) continue;
       const double share = entry.bytes / report_.allocated_peak;
       Line("  {:<18}{:>10.1f}  {:>5.1f} %  {}", entry.category, InMiB(entry.bytes), 100 * share,
-           std::string(static_cast<size_t>(share * 40 + 0.5), '#'));
+           std::string(static_cast<size_t>(std::llround(share * 40)), '#'));
     }
   }
 

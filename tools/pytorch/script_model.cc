@@ -174,7 +174,7 @@ struct FamilyNames {
 };
 
 const FamilyNames& NamesOf(Family family) {
-  static const std::vector<FamilyNames> names = {
+  static const std::vector<FamilyNames> kNames = {
       {Family::kLlama, true, {"attention_dropout"}, {"attention_bias", "mlp_bias"}, {}},
       {Family::kMistral, true, {"attention_dropout"}, {}, {}},
       {Family::kQwen2, true, {"attention_dropout"}, {}, {}},
@@ -185,8 +185,8 @@ const FamilyNames& NamesOf(Family family) {
       {Family::kGptNeox, false, {"hidden_dropout", "attention_dropout"}, {}, {}},
       {Family::kBert, false, {"hidden_dropout_prob", "attention_probs_dropout_prob"}, {}, {}},
   };
-  const auto found = std::ranges::find(names, family, &FamilyNames::family);
-  return found == names.end() ? names.front() : *found;
+  const auto found = std::ranges::find(kNames, family, &FamilyNames::family);
+  return found == kNames.end() ? kNames.front() : *found;
 }
 
 Arguments CommonArguments(const ModelConfig& m) {

@@ -9,7 +9,7 @@ namespace tidemark {
 namespace {
 constexpr size_t kBlock = 1024;  // objects allocated together
 constexpr Bytes kRounding{512};  // of requests, by the caching allocator
-}
+}  // namespace
 
 NodeRef::NodeRef(Node* node) : node_(node) {
   if (node_ != nullptr) ++node_->references;

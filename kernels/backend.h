@@ -70,8 +70,8 @@ class Backend {
 
   // --- Memory. Segments are numbered as the allocator's (Placement::segment).
   // `bytes` at `most` at the most later on; mapping a mapped segment changes its size (expandable segments). What lies
-  // elsewhere than on the device (in the host's pinned memory, or in a kernel's registers, for which pinned memory stands
-  // in) isn't measured.
+  // elsewhere than on the device (in the host's pinned memory, or in a kernel's registers, for which pinned memory
+  // stands in) isn't measured.
   virtual Result<MapOutcome> Map(int64_t segment, Bytes bytes, Bytes most, Location location) = 0;
   virtual Status Unmap(int64_t segment) = 0;
   // REQUIRES: mapped.

@@ -140,9 +140,9 @@ struct Report {
   AllocatorOptions allocator;
   std::optional<RunConfig> run;  // of a simulation
   std::optional<WithoutEvaluation> without_evaluation;
-  std::vector<std::string> assumptions;  // what the simulation took for granted, a sentence each
+  std::vector<std::string> assumptions;         // what the simulation took for granted, a sentence each
   std::vector<compile::GraphSummary> compiled;  // graphs of a compiled run, in order of compilation
-  std::optional<std::string> addresses;  // of a snapshot: "2914 of 2914 addresses match"
+  std::optional<std::string> addresses;         // of a snapshot: "2914 of 2914 addresses match"
 };
 
 }  // namespace tidemark

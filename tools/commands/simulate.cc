@@ -46,7 +46,8 @@ Result<Outcome> DumpOf(const BuiltRun& built, const std::vector<std::string>& na
 Result<Outcome> RunSimulate(const SimulateOptions& options) {
   ASSIGN_OR_RETURN(const LoadedRun loaded, LoadRun(options.config, options.overrides));
   const RunConfig& run = loaded.config;
-  ASSIGN_OR_RETURN(const BuiltRun built, BuildRun(run, {.print_after = options.print_after, .summarize_compiled = true}));
+  ASSIGN_OR_RETURN(const BuiltRun built,
+                   BuildRun(run, {.print_after = options.print_after, .summarize_compiled = true}));
   if (!options.print_after.empty()) return DumpOf(built, options.print_after);
   const Graph& graph = built.graph;
   const Lowered& lowered = built.lowered;

@@ -1,8 +1,12 @@
 #include "tools/compare/variants.h"
 
 #include <algorithm>
+#include <atomic>
 #include <memory>
 #include <numeric>
+#include <optional>
+#include <thread>
+#include <vector>
 
 #include "sim/replay.h"
 #include "tools/build_report.h"
@@ -100,8 +104,23 @@ Result<VariantTable> CompareVariants(const std::string& text, const std::string&
                                      std::vector<std::string>& notes) {
   VariantTable table;
   ASSIGN_OR_RETURN(table.base, SimulateSettings(text, name, overrides, "", notes));
-  for (const std::string& setting : settings) {
-    ASSIGN_OR_RETURN(Variant variant, SimulateSettings(text, name, overrides, setting, notes));
+  // On all cores; taken in order, so that notes and errors don't depend on who is first.
+  std::vector<std::optional<Result<Variant>>> simulated(settings.size());
+  std::vector<std::vector<std::string>> notes_of(settings.size());
+  std::atomic<size_t> next = 0;
+  const auto work = [&] {
+    for (size_t i = next++; i < settings.size(); i = next++) {
+      simulated[i] = SimulateSettings(text, name, overrides, settings[i], notes_of[i]);
+    }
+  };
+  {
+    std::vector<std::jthread> team;
+    for (unsigned i = 1; i < std::thread::hardware_concurrency() && i < settings.size(); ++i) team.emplace_back(work);
+    work();
+  }
+  for (size_t i = 0; i < settings.size(); ++i) {
+    notes.insert(notes.end(), notes_of[i].begin(), notes_of[i].end());
+    ASSIGN_OR_RETURN(Variant variant, *std::move(simulated[i]));
     if (variant.impossible.empty()) variant.explanation = ExplainVariant(table.base, variant);
     table.variants.push_back(std::move(variant));
   }

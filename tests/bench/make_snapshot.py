@@ -64,7 +64,7 @@ def main():
         first += w.text("frames") + b"]" + w.memoize() + b"("
         for k in range(3000):
             frames.append(w.memo)
-            first += w.dict([("name", lambda: w.text(f"function_{k % 700}")), ("filename", lambda: w.text(f"/work/project/module_{k % 90}.py")),
+            first += w.dict([("name", lambda: w.text(f"function_{k % 700}")), ("filename", lambda: w.text(f"project/module_{k % 90}.py")),
                              ("line", w.number(k % 900))])
         file.write(first + b"eu")
         stacks = [b"".join(w.get(f) for f in r.sample(frames, 30)) for _ in range(20000)]

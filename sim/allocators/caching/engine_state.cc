@@ -212,6 +212,8 @@ std::string CachingAllocator::OutOfMemoryMessage(const Request& request) const {
         "avoid "
         "fragmentation.  See documentation for Memory Management  ({})",
         profile_.documentation);
+  } else {
+    text += profile_.expandable_advice;
   }
   return text;
 }

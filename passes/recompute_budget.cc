@@ -197,31 +197,6 @@ std::string Note(const PlanFront& front, const MeasuredPlan& chosen, Bytes budge
 
 }  // namespace
 
-std::vector<RecomputeDecision> DecisionsOf(const RecomputeAnalysis& analysis) {
-  std::vector<std::vector<StorageId>> forwards;
-  for (const MicroStep& micro : analysis.micro_steps) forwards.push_back(analysis.ForwardStorages(micro));
-  const auto differs = [&](const auto& forward) { return forward.size() != forwards.front().size(); };
-  if (forwards.empty() || std::ranges::any_of(forwards, differs)) return {};
-  std::vector<RecomputeDecision> decisions;
-  for (size_t i = 0; i < forwards.front().size(); ++i) {
-    RecomputeDecision decision;
-    bool droppable = true;
-    bool extendable = true;
-    for (size_t m = 0; m < forwards.size(); ++m) {
-      const StorageId storage = forwards[m][i];
-      const MicroStep& micro = analysis.micro_steps[m];
-      const bool saved = analysis.lives.dies[storage] >= micro.backward.begin;
-      droppable = droppable && analysis.Droppable(storage, micro);
-      extendable = extendable && !saved && analysis.Repeatable(storage, micro);
-      decision.storages.push_back(storage);
-    }
-    if (!droppable && !extendable) continue;
-    decision.keep = droppable ? Keep::kDrop : Keep::kExtend;
-    decisions.push_back(std::move(decision));
-  }
-  return decisions;
-}
-
 const MeasuredPlan* ChoosePlan(const PlanFront& front, Bytes budget) {
   const auto chosen = std::ranges::find_if(front.plans, [&](const MeasuredPlan& p) { return p.reserved <= budget; });
   return chosen == front.plans.end() ? nullptr : &*chosen;

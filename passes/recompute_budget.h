@@ -23,18 +23,11 @@
 
 #include "passes/pass.h"
 #include "passes/recompute_plan.h"
+#include "passes/recompute_program.h"
 
 namespace tidemark {
 
 constexpr size_t kExhaustive = 10;  // decisions; up to here all plans are measured
-
-// A storage of each micro-step's forward, at the same place in each, and what a plan may do about it.
-struct RecomputeDecision {
-  std::vector<StorageId> storages;  // by micro-step
-  Keep keep = Keep::kDrop;          // instead of kAsItIs
-};
-// All decisions of plans that do the same in each micro-step. Empty where micro-steps differ.
-std::vector<RecomputeDecision> DecisionsOf(const RecomputeAnalysis& analysis);
 
 struct MeasuredPlan {
   RecomputePlan plan;

@@ -78,6 +78,7 @@ IntegerProgram::Solution IntegerProgram::Solve(int max_nodes) const {
   model.branchAndBound();
 
   Solution solution;
+  solution.nodes = model.getNodeCount();
   if (model.isProvenInfeasible()) return solution;
   solution.outcome = model.isProvenOptimal() ? Outcome::kOptimal : Outcome::kNodeLimit;
   solution.bound = model.isProvenOptimal() ? model.getObjValue() : model.getBestPossibleObjValue();

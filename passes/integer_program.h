@@ -29,6 +29,7 @@ class IntegerProgram {
   struct Solution {
     Outcome outcome = Outcome::kInfeasible;
     double bound = 0;            // no solution costs less
+    int nodes = 0;               // of the search
     std::vector<double> values;  // by variable; empty: none was found
   };
 

@@ -6,6 +6,8 @@
 // 2. Plans. An exact dynamic program over the regions finds the cheapest choice of options whose highest sum of live
 //    bytes stays below a target; it is run for a ladder of targets. Plans of checkpoints around some blocks only, and
 //    of checkpoints around groups of blocks, go along.
+//    In small programs plans of an integer program (recompute_program.h) go along: the cheapest of all plans whose live
+//    bytes stay below each of some targets.
 // 3. Truth. Every plan is carried out and measured: its time, and what the allocator reserves for it.
 // 4. Refinement. Between neighbours among the best plans, plans with a part of the differences are measured too, the
 //    bytes that cost the least time first; in short programs also plans that differ in one decision. Where there are at
@@ -14,9 +16,13 @@
 // 5. The budget chooses among the measured plans: the fastest that fits; of equally fast ones the smallest.
 //
 // The plans don't depend on the budget, so a larger budget never gives a slower plan, nor one with a lower peak; a plan
-// never takes more than the budget. Since live bytes are never more than reserved ones, the dynamic program's answer
-// for live bytes <= budget bounds the time of every plan of step 2's kind from below: the optimality gap that is noted,
-// unless the plan is known to be the optimum.
+// never takes more than the budget.
+//
+// What is known of the optimum. Reserved bytes are never less than live ones, so the least time for live bytes <=
+// budget bounds the time of every plan from below. The integer program gives it for all plans, up to its limits in
+// decisions and steps; beyond them the dynamic program gives it for step 2's kind of plans. The distance to it is
+// noted: the optimality gap, which says nothing where all plans were measured, and is 0 where the bound is met: then
+// the plan is the optimum.
 #pragma once
 
 #include <vector>
@@ -37,12 +43,17 @@ struct MeasuredPlan {
   bool refined = false, explored = false;
 };
 
-// Plans from which a budget may choose, by rising time; each takes less than all before it. `bound(bytes)`: no mixture
-// of the regions' options with at most so many live bytes is faster; the time of the unchanged graph if none is
-// possible.
+// No plan is faster than `time`: none at all, or none that mixes the regions' options.
+struct TimeBound {
+  Nanos time;  // of the whole run's ops
+  bool of_all_plans = false;
+};
+
+// Plans from which a budget may choose, by rising time; each takes less than all before it. `bound(bytes)`: for plans
+// with at most so many live bytes; the time of the unchanged graph if none is possible.
 struct PlanFront {
   std::vector<MeasuredPlan> plans;
-  std::function<Nanos(Bytes)> bound;
+  std::function<TimeBound(Bytes)> bound;
   int measured = 0;         // plans that were carried out
   bool exhaustive = false;  // there are no others
 };

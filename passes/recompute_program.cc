@@ -30,6 +30,8 @@ struct Bit {
     return value;
   }
   bool HoldsIn(const std::vector<double>& values) const { return ValueIn(values) > 0.5; }
+  bool operator==(const Bit&) const = default;
+  auto operator<=>(const Bit&) const = default;
 };
 Bit Constant(double value) { return {value, {}}; }
 Bit Variable(int variable) { return {0, {{variable, 1.0}}}; }
@@ -115,6 +117,7 @@ struct Repeat {
 struct Load {
   int64_t blocks;
   AnyOf any;
+  auto operator<=>(const Load&) const = default;
 };
 struct Instant {
   int64_t blocks = 0;      // whatever the plan
@@ -197,11 +200,11 @@ class RecomputeProgram::Model {
     for (size_t i = 0; i < inside.size(); ++i) {
       if (!inside[i]) outside.blocks = std::max(outside.blocks, BlocksOf(live_.during[i]));
     }
-    instants_.push_back(outside);
+    AddInstant(outside);
     return true;
   }
 
-  Answer Solve(Bytes budget);
+  Answer Solve(Bytes budget, int max_nodes);
   std::vector<double> ValuesOf(const std::vector<bool>& taken) const;
   int64_t BlocksIn(const std::vector<double>& values) const {
     int64_t most = 0;
@@ -302,21 +305,27 @@ class RecomputeProgram::Model {
 
   // What is 1 exactly where any of these holds.
   Bit Define(const AnyOf& any) {
-    AnyOf single;
-    for (const All& all : any) single.push_back({all.size() == 1 ? all.front() : DefineAll(all)});
-    if (single.size() == 1) return single.front().front();
+    if (any.size() == 1) return any.front().size() == 1 ? any.front().front() : DefineAll(any.front());
+    const auto [known, added] = known_.try_emplace(any);
+    if (added) known->second = DefineAny(any);
+    return known->second;
+  }
+  Bit DefineAny(const AnyOf& any) {
     const int variable = program_.AddVariable(0, false);
     Sum most;
     most.Add(variable, -1);
-    for (const All& all : single) {
-      BoundBelow(variable, all, program_);
-      most.Add(all.front());
+    for (const All& all : any) {
+      const Bit bit = all.size() == 1 ? all.front() : DefineAll(all);
+      BoundBelow(variable, {bit}, program_);
+      most.Add(bit);
     }
     most.Emit(0, IntegerProgram::kUnbounded, program_);
     defined_.emplace_back(variable, any);
     return Variable(variable);
   }
   Bit DefineAll(const All& all) {
+    const auto [known, added] = known_.try_emplace(AnyOf{all});
+    if (!added) return known->second;
     const int variable = program_.AddVariable(0, false);
     BoundBelow(variable, all, program_);
     for (const Bit& bit : all) {
@@ -326,7 +335,7 @@ class RecomputeProgram::Model {
       most.Emit(0, IntegerProgram::kUnbounded, program_);
     }
     defined_.push_back({variable, {all}});
-    return Variable(variable);
+    return known->second = Variable(variable);
   }
 
   // Where a dropped storage is let go in forward.
@@ -354,7 +363,7 @@ class RecomputeProgram::Model {
       const Bit before = made(reader);
       bit.constant -= before.constant;
       for (const auto& [variable, coefficient] : before.terms) bit.terms.emplace_back(variable, -coefficient);
-      return SameBit(reader.CopiedAtAll(), before) ? Constant(0) : bit;
+      return reader.CopiedAtAll() == before ? Constant(0) : bit;
     };
     for (const StorageId storage : dropped_) {
       if (position <= LetGoAt(storage, micro) || position > Dies(storage)) continue;
@@ -386,7 +395,6 @@ class RecomputeProgram::Model {
     return loads;
   }
 
-  static bool SameBit(const Bit& a, const Bit& b) { return a.constant == b.constant && a.terms == b.terms; }
   static void AddLoad(int64_t blocks, AnyOf any, std::vector<Load>& loads) {
     if (blocks != 0 && !any.empty()) loads.push_back({blocks, std::move(any)});
   }
@@ -416,6 +424,17 @@ class RecomputeProgram::Model {
     for (const Repeat& repeat : repeats_) AddCopiesOf(repeat, micro);
   }
 
+  // Of instants that only differ in what is there anyway, one stays: micro-steps are alike.
+  void AddInstant(Instant instant) {
+    const auto [known, added] = same_.try_emplace({instant.runs, instant.loads}, instants_.size());
+    if (added) {
+      instants_.push_back(std::move(instant));
+    } else {
+      Instant& other = instants_[known->second];
+      other.blocks = std::max(other.blocks, instant.blocks);
+    }
+  }
+
   void AddSteps(const MicroStep& micro, const std::set<uint32_t>& changes) {
     const auto end = static_cast<uint32_t>(micro.backward.end);
     for (auto change = changes.lower_bound(static_cast<uint32_t>(micro.forward.begin));
@@ -424,7 +443,7 @@ class RecomputeProgram::Model {
       Instant instant;
       for (uint32_t p = *change; p < next; ++p) instant.blocks = std::max(instant.blocks, BlocksOf(live_.during[p]));
       instant.loads = LoadsAt(*change, nullptr, micro);
-      instants_.push_back(std::move(instant));
+      AddInstant(std::move(instant));
     }
   }
 
@@ -434,14 +453,14 @@ class RecomputeProgram::Model {
       Bit runs = copied;
       runs.constant -= before.constant;
       for (const auto& [variable, coefficient] : before.terms) runs.terms.emplace_back(variable, -coefficient);
-      const bool never = SameBit(copied, before);
+      const bool never = copied == before;
       before = copied;
       if (never) continue;
       Instant instant;
       instant.blocks = BlocksOf(live_.after[event - 1]) + repeat.inside;
       instant.runs = std::move(runs);
       instant.loads = LoadsAt(event, &repeat, micro);
-      instants_.push_back(std::move(instant));
+      AddInstant(std::move(instant));
     }
   }
 
@@ -487,7 +506,9 @@ class RecomputeProgram::Model {
   IntegerProgram program_;  // decisions first, and what follows from them
   std::vector<std::pair<int, AnyOf>> defined_;
   std::vector<std::pair<Bit, double>> costs_;
+  std::map<AnyOf, Bit> known_;  // what was defined before
   std::vector<Instant> instants_;
+  std::map<std::pair<Bit, std::vector<Load>>, size_t> same_;
   Column<StorageId, int> decision_of_;  // -1: none
   Column<StorageId, Bit> again_;        // computed again for a copy that reads it
   // Of one micro-step, while it is described.
@@ -503,7 +524,7 @@ std::vector<double> RecomputeProgram::Model::ValuesOf(const std::vector<bool>& t
   return values;
 }
 
-RecomputeProgram::Answer RecomputeProgram::Model::Solve(Bytes budget) {
+RecomputeProgram::Answer RecomputeProgram::Model::Solve(Bytes budget, int max_nodes) {
   const int64_t blocks = budget.count() / kBlockStep;
   IntegerProgram program = program_;
   for (const auto& [bit, cost] : costs_) {
@@ -511,13 +532,14 @@ RecomputeProgram::Answer RecomputeProgram::Model::Solve(Bytes budget) {
   }
   std::vector<bool> present(instants_.size());
   Answer answer;
-  for (int round = 0; round < kRounds; ++round) {
+  for (int round = 0; round < kRounds && answer.nodes < max_nodes; ++round) {
     for (size_t i = 0; i < instants_.size(); ++i) {
       if (!instants_[i].entered || present[i]) continue;
       present[i] = true;
       Enter(instants_[i], blocks, program);
     }
-    const IntegerProgram::Solution solution = program.Solve(kMostNodes);
+    const IntegerProgram::Solution solution = program.Solve(max_nodes - answer.nodes);
+    answer.nodes += solution.nodes;
     if (solution.outcome == IntegerProgram::Outcome::kInfeasible) {
       answer.possible = false;
       return answer;
@@ -582,7 +604,9 @@ std::unique_ptr<RecomputeProgram> RecomputeProgram::Make(const RecomputeAnalysis
   return std::unique_ptr<RecomputeProgram>(new RecomputeProgram(std::move(model)));
 }
 
-RecomputeProgram::Answer RecomputeProgram::Solve(Bytes budget) { return model_->Solve(budget); }
+RecomputeProgram::Answer RecomputeProgram::Solve(Bytes budget, int max_nodes) {
+  return model_->Solve(budget, max_nodes);
+}
 
 RecomputePlan RecomputeProgram::PlanOf(const std::vector<bool>& taken) const {
   RecomputePlan plan;

@@ -19,7 +19,7 @@ namespace {
 
 constexpr int kTargets = 32;
 constexpr int kProgramTargets = 16;
-constexpr int kProgramNodes = 1000;  // for all of these targets together
+constexpr int kProgramNodes = 300;  // for all of these targets together
 constexpr int kCheckpointPlans = 24;
 constexpr size_t kRefinements = 48;
 constexpr size_t kExplored = 1000;  // neighbours of good plans, where programs are so short that this is nothing

@@ -8,6 +8,7 @@
 #include "graph/cost.h"
 #include "graph/op.h"
 #include "passes/integer_program.h"
+#include "passes/logic_program.h"
 
 namespace tidemark {
 namespace {
@@ -17,81 +18,6 @@ constexpr int kRounds = 200;         // of solving and adding what the solution 
 constexpr size_t kInstantsARound = 12;
 
 int64_t BlocksOf(Bytes bytes) { return RoundUp(bytes, Bytes(kBlockStep)).count() / kBlockStep; }
-
-// A sum of variables that is 0 or 1 in each solution.
-struct Bit {
-  double constant = 0;
-  std::vector<LinearTerm> terms;
-
-  bool always(double value) const { return terms.empty() && constant == value; }
-  double ValueIn(const std::vector<double>& values) const {
-    double value = constant;
-    for (const auto& [variable, coefficient] : terms) value += coefficient * values[static_cast<size_t>(variable)];
-    return value;
-  }
-  bool HoldsIn(const std::vector<double>& values) const { return ValueIn(values) > 0.5; }
-  bool operator==(const Bit&) const = default;
-  auto operator<=>(const Bit&) const = default;
-};
-Bit Constant(double value) { return {value, {}}; }
-Bit Variable(int variable) { return {0, {{variable, 1.0}}}; }
-Bit Not(const Bit& bit) {
-  Bit result = bit;
-  result.constant = 1 - bit.constant;
-  for (LinearTerm& term : result.terms) term.second = -term.second;
-  return result;
-}
-
-// All of these hold.
-using All = std::vector<Bit>;
-// Any of those holds.
-using AnyOf = std::vector<All>;
-
-bool Holds(const AnyOf& any, const std::vector<double>& values) {
-  return std::ranges::any_of(any, [&](const All& all) {
-    return std::ranges::all_of(all, [&](const Bit& bit) { return bit.HoldsIn(values); });
-  });
-}
-
-// Adds alternatives, leaving out what can't hold and what always does.
-void AddAlternative(All all, AnyOf& any) {
-  if (std::ranges::any_of(all, [](const Bit& bit) { return bit.always(0); })) return;
-  std::erase_if(all, [](const Bit& bit) { return bit.always(1); });
-  any.push_back(std::move(all));
-}
-
-// A row in the making.
-class Sum {
- public:
-  void Add(const Bit& bit, double times = 1) {
-    constant_ += bit.constant * times;
-    for (const auto& [variable, coefficient] : bit.terms) terms_[variable] += coefficient * times;
-  }
-  void Add(int variable, double times) { terms_[variable] += times; }
-  // lower <= sum <= upper.
-  void Emit(double lower, double upper, IntegerProgram& program) const {
-    double largest = 0;
-    for (const auto& [variable, coefficient] : terms_) largest = std::max(largest, std::abs(coefficient));
-    if (largest == 0) largest = 1;
-    std::vector<LinearTerm> terms;
-    for (const auto& [variable, coefficient] : terms_) {
-      if (coefficient != 0) terms.emplace_back(variable, coefficient / largest);
-    }
-    program.AddRow(std::move(terms), (lower - constant_) / largest, (upper - constant_) / largest);
-  }
-
- private:
-  double constant_ = 0;
-  std::map<int, double> terms_;
-};
-
-// A variable that is at least what all of these make true.
-void BoundBelow(int variable, const All& all, IntegerProgram& program) {
-  Sum sum;
-  sum.Add(variable, -1);
-  for (const Bit& bit : all) sum.Add(bit);
-  sum.Emit(-IntegerProgram::kUnbounded, static_cast<double>(all.size()) - 1, program);
-}
 
 // An op of forward that may run again.
 struct Repeat {
@@ -123,7 +49,7 @@ struct Instant {
   int64_t blocks = 0;      // whatever the plan
   Bit runs = Constant(1);  // whether the instant is there: a copy runs
   std::vector<Load> loads;
-  bool entered = false;  // in the program
+  bool entered = false;  // into the program: a solution broke it
 
   int64_t MostBlocks() const {
     int64_t most = blocks;
@@ -177,9 +103,9 @@ class RecomputeProgram::Model {
     decision_of_.resize(analysis.graph.storages.size());
     std::ranges::fill(decision_of_, -1);
     readers_.resize(analysis.graph.storages.size());
-    for (const RecomputeDecision& decision : decisions_) {
-      const int variable = program_.AddVariable(0, true);
-      for (const StorageId storage : decision.storages) decision_of_[storage] = variable;
+    for (size_t i = 0; i < decisions_.size(); ++i) {
+      taken_.push_back(logic_.Choice());
+      for (const StorageId storage : decisions_[i].storages) decision_of_[storage] = static_cast<int>(i);
     }
   }
 
@@ -188,7 +114,6 @@ class RecomputeProgram::Model {
     std::vector<bool> inside(analysis_.graph.program.size());
     for (const MicroStep& micro : analysis_.micro_steps) {
       for (int64_t i = micro.forward.begin; i < micro.backward.end; ++i) inside[static_cast<size_t>(i)] = true;
-      repeats_.clear();
       if (!SaysWhatComesAgain(micro)) return false;
       for (int64_t i = micro.forward.end; i-- > micro.forward.begin;) {
         const Step step = analysis_.graph.program[static_cast<size_t>(i)];
@@ -205,7 +130,7 @@ class RecomputeProgram::Model {
   }
 
   Answer Solve(Bytes budget, int max_nodes);
-  std::vector<double> ValuesOf(const std::vector<bool>& taken) const;
+  std::vector<double> ValuesOf(const std::vector<bool>& taken) const { return logic_.ValuesOf(taken); }
   int64_t BlocksIn(const std::vector<double>& values) const {
     int64_t most = 0;
     for (const Instant& instant : instants_) most = std::max(most, instant.BlocksIn(values));
@@ -228,10 +153,14 @@ class RecomputeProgram::Model {
 
   // Whether each storage of the micro-step's forward is computed again for a copy that reads it.
   bool SaysWhatComesAgain(const MicroStep& micro) {
+    repeats_.clear();
+    std::ranges::fill(readers_, std::vector<size_t>());
+    std::ranges::fill(again_, Constant(0));
     for (const StorageId storage : analysis_.ForwardStorages(micro)) {
       const int decision = decision_of_[storage];
       if (decision >= 0) {
-        again_[storage] = Dropping(storage) ? Variable(decision) : Not(Variable(decision));
+        const Bit& taken = taken_[static_cast<size_t>(decision)];
+        again_[storage] = Dropping(storage) ? taken : Not(taken);
       } else if (Dies(storage) < micro.backward.begin && analysis_.Repeatable(storage, micro)) {
         again_[storage] = Constant(1);
       } else {
@@ -264,6 +193,22 @@ class RecomputeProgram::Model {
       const StorageId storage = graph.tensors[result].storage;
       if (graph.storages[storage].producer == op && !again_[storage].always(0)) repeat.results.push_back(storage);
     }
+    SayWhenItIsCopied(micro, repeat);
+    if (repeat.copied.empty()) return;
+    const OpView view(graph, graph.ops[op]);
+    repeat.time = tidemark::TimeOf(view, device_).count();
+    repeat.inside = BlocksInside(view, graph, device_);
+    for (const TensorId input : graph.Inputs(graph.ops[op])) {
+      const StorageId storage = graph.tensors[input].storage;
+      if (std::ranges::find(repeat.reads, storage) == repeat.reads.end()) repeat.reads.push_back(storage);
+    }
+    for (const StorageId storage : repeat.reads) readers_[storage].push_back(repeats_.size());
+    costs_.emplace_back(repeat.CopiedAtAll(), repeat.time);
+    repeats_.push_back(std::move(repeat));
+  }
+
+  // By each event that may be the first to need its results.
+  void SayWhenItIsCopied(const MicroStep& micro, Repeat& repeat) {
     std::vector<std::pair<uint32_t, All>> reasons;  // from an event on
     for (const StorageId storage : repeat.results) {
       const uint32_t first = ReadInBackward(storage, micro).first;
@@ -281,19 +226,8 @@ class RecomputeProgram::Model {
       ForEachReader(repeat, [&](const Repeat& reader, StorageId storage) {
         AddAlternative({reader.CopiedBy(event), again_[storage]}, any);
       });
-      repeat.copied.emplace_back(event, Define(any));
+      repeat.copied.emplace_back(event, logic_.Define(any));
     }
-    if (repeat.copied.empty()) return;
-    const OpView view(graph, graph.ops[op]);
-    repeat.time = tidemark::TimeOf(view, device_).count();
-    repeat.inside = BlocksInside(view, graph, device_);
-    for (const TensorId input : graph.Inputs(graph.ops[op])) {
-      const StorageId storage = graph.tensors[input].storage;
-      if (std::ranges::find(repeat.reads, storage) == repeat.reads.end()) repeat.reads.push_back(storage);
-    }
-    for (const StorageId storage : repeat.reads) readers_[storage].push_back(repeats_.size());
-    costs_.emplace_back(repeat.CopiedAtAll(), repeat.time);
-    repeats_.push_back(std::move(repeat));
   }
 
   template <typename Function>
@@ -301,41 +235,6 @@ class RecomputeProgram::Model {
     for (const StorageId storage : repeat.results) {
       for (const size_t reader : readers_[storage]) use(repeats_[reader], storage);
     }
-  }
-
-  // What is 1 exactly where any of these holds.
-  Bit Define(const AnyOf& any) {
-    if (any.size() == 1) return any.front().size() == 1 ? any.front().front() : DefineAll(any.front());
-    const auto [known, added] = known_.try_emplace(any);
-    if (added) known->second = DefineAny(any);
-    return known->second;
-  }
-  Bit DefineAny(const AnyOf& any) {
-    const int variable = program_.AddVariable(0, false);
-    Sum most;
-    most.Add(variable, -1);
-    for (const All& all : any) {
-      const Bit bit = all.size() == 1 ? all.front() : DefineAll(all);
-      BoundBelow(variable, {bit}, program_);
-      most.Add(bit);
-    }
-    most.Emit(0, IntegerProgram::kUnbounded, program_);
-    defined_.emplace_back(variable, any);
-    return Variable(variable);
-  }
-  Bit DefineAll(const All& all) {
-    const auto [known, added] = known_.try_emplace(AnyOf{all});
-    if (!added) return known->second;
-    const int variable = program_.AddVariable(0, false);
-    BoundBelow(variable, all, program_);
-    for (const Bit& bit : all) {
-      Sum most;
-      most.Add(variable, -1);
-      most.Add(bit);
-      most.Emit(0, IntegerProgram::kUnbounded, program_);
-    }
-    defined_.push_back({variable, {all}});
-    return known->second = Variable(variable);
   }
 
   // Where a dropped storage is let go in forward.
@@ -351,48 +250,54 @@ class RecomputeProgram::Model {
     return at;
   }
 
-  // What lives at a position because of the plan; with `copying`, right before that op's copy before the position.
-  std::vector<Load> LoadsAt(uint32_t position, const Repeat* copying, const MicroStep& micro) const {
+  // A position of the program; with `copying`, right before the copy of that op which comes before the position.
+  struct Place {
+    uint32_t position;
+    const Repeat* copying = nullptr;
+  };
+  Bit Made(const Repeat& repeat, const Place& place) const {
+    const bool earlier = place.copying != nullptr && repeat.at >= place.copying->at;
+    return repeat.CopiedBy(earlier ? place.position - 1 : place.position);
+  }
+  Bit StillToCome(const Repeat& repeat, const Place& place) const {
+    return But(repeat.CopiedAtAll(), Made(repeat, place));
+  }
+
+  // What lives there because of the plan.
+  std::vector<Load> LoadsAt(const Place& place, const MicroStep& micro) const {
     std::vector<Load> loads;
-    const auto made = [&](const Repeat& repeat) {
-      const bool earlier = copying != nullptr && repeat.at >= copying->at;
-      return position == 0 ? Constant(0) : repeat.CopiedBy(earlier ? position - 1 : position);
-    };
-    const auto still_reads = [&](const Repeat& reader) {
-      Bit bit = reader.CopiedAtAll();
-      const Bit before = made(reader);
-      bit.constant -= before.constant;
-      for (const auto& [variable, coefficient] : before.terms) bit.terms.emplace_back(variable, -coefficient);
-      return reader.CopiedAtAll() == before ? Constant(0) : bit;
-    };
     for (const StorageId storage : dropped_) {
-      if (position <= LetGoAt(storage, micro) || position > Dies(storage)) continue;
+      if (place.position <= LetGoAt(storage, micro) || place.position > Dies(storage)) continue;
       AddLoad(-WeightOf(storage), {{again_[storage]}}, loads);
     }
     for (const Repeat& repeat : repeats_) {
-      const Bit copied = made(repeat);
-      if (copied.always(0)) continue;
       for (const StorageId storage : repeat.results) {
-        AnyOf any;
-        const uint32_t last_read = ReadInBackward(storage, micro).second;
-        if (Dropping(storage) && position <= std::max(Dies(storage), last_read)) {
-          AddAlternative({copied, again_[storage]}, any);
-        }
-        for (const size_t reader : readers_[storage]) {
-          AddAlternative({copied, again_[storage], still_reads(repeats_[reader])}, any);
-        }
-        AddLoad(WeightOf(storage), std::move(any), loads);
+        AddLoad(WeightOf(storage), WhereCopyLives(repeat, storage, place, micro), loads);
       }
     }
     for (const StorageId storage : read_) {
-      if (position <= Dies(storage)) continue;
-      AnyOf any;
+      if (place.position <= Dies(storage)) continue;
+      AnyOf extended;
       for (const size_t reader : readers_[storage]) {
-        AddAlternative({Not(again_[storage]), still_reads(repeats_[reader])}, any);
+        AddAlternative({Not(again_[storage]), StillToCome(repeats_[reader], place)}, extended);
       }
-      AddLoad(WeightOf(storage), std::move(any), loads);
+      AddLoad(WeightOf(storage), std::move(extended), loads);
     }
     return loads;
+  }
+
+  AnyOf WhereCopyLives(const Repeat& repeat, StorageId storage, const Place& place, const MicroStep& micro) const {
+    const Bit made = Made(repeat, place);
+    AnyOf any;
+    if (made.always(0)) return any;
+    const uint32_t last_read = ReadInBackward(storage, micro).second;
+    if (Dropping(storage) && place.position <= std::max(Dies(storage), last_read)) {
+      AddAlternative({made, again_[storage]}, any);
+    }
+    for (const size_t reader : readers_[storage]) {
+      AddAlternative({made, again_[storage], StillToCome(repeats_[reader], place)}, any);
+    }
+    return any;
   }
 
   static void AddLoad(int64_t blocks, AnyOf any, std::vector<Load>& loads) {
@@ -442,7 +347,7 @@ class RecomputeProgram::Model {
       const uint32_t next = std::next(change) == changes.end() ? end : std::min(end, *std::next(change));
       Instant instant;
       for (uint32_t p = *change; p < next; ++p) instant.blocks = std::max(instant.blocks, BlocksOf(live_.during[p]));
-      instant.loads = LoadsAt(*change, nullptr, micro);
+      instant.loads = LoadsAt({*change}, micro);
       AddInstant(std::move(instant));
     }
   }
@@ -450,16 +355,13 @@ class RecomputeProgram::Model {
   void AddCopiesOf(const Repeat& repeat, const MicroStep& micro) {
     Bit before = Constant(0);
     for (const auto& [event, copied] : repeat.copied) {
-      Bit runs = copied;
-      runs.constant -= before.constant;
-      for (const auto& [variable, coefficient] : before.terms) runs.terms.emplace_back(variable, -coefficient);
-      const bool never = copied == before;
+      Bit runs = But(copied, before);
       before = copied;
-      if (never) continue;
+      if (runs.always(0)) continue;
       Instant instant;
       instant.blocks = BlocksOf(live_.after[event - 1]) + repeat.inside;
       instant.runs = std::move(runs);
-      instant.loads = LoadsAt(event, &repeat, micro);
+      instant.loads = LoadsAt({event, &repeat}, micro);
       AddInstant(std::move(instant));
     }
   }
@@ -483,30 +385,33 @@ class RecomputeProgram::Model {
     row.Emit(-IntegerProgram::kUnbounded, static_cast<double>(budget - instant.blocks), program);
   }
 
-  // Marks instants that the solution breaks, the worst first. False: none.
-  bool EnterWhatBreaks(const std::vector<double>& values, int64_t budget, bool& any_new) {
+  IntegerProgram ProgramWithCosts() const;
+  // Rows of marked instants that aren't there yet.
+  void EnterMarked(int64_t budget, std::vector<bool>& present, IntegerProgram& program) const;
+
+  enum class Broken { kNone, kMarkedBefore, kNew };
+  // Marks instants that go beyond the budget, the worst first.
+  Broken MarkWhatBreaks(const std::vector<double>& values, int64_t budget) {
     std::vector<std::pair<int64_t, size_t>> broken;
-    bool breaks = false;
+    Broken found = Broken::kNone;
     for (size_t i = 0; i < instants_.size(); ++i) {
       const int64_t blocks = instants_[i].BlocksIn(values);
       if (blocks <= budget) continue;
-      breaks = true;
+      found = Broken::kMarkedBefore;
       if (!instants_[i].entered) broken.emplace_back(-blocks, i);
     }
     std::ranges::sort(broken);
     for (size_t i = 0; i < std::min(kInstantsARound, broken.size()); ++i) instants_[broken[i].second].entered = true;
-    any_new = !broken.empty();
-    return breaks;
+    return broken.empty() ? found : Broken::kNew;
   }
 
   const RecomputeAnalysis& analysis_;
   const DeviceSpec& device_;
   std::vector<RecomputeDecision> decisions_;
   LiveBytes live_;
-  IntegerProgram program_;  // decisions first, and what follows from them
-  std::vector<std::pair<int, AnyOf>> defined_;
+  LogicProgram logic_;
+  std::vector<Bit> taken_;  // by decision
   std::vector<std::pair<Bit, double>> costs_;
-  std::map<AnyOf, Bit> known_;  // what was defined before
   std::vector<Instant> instants_;
   std::map<std::pair<Bit, std::vector<Load>>, size_t> same_;
   Column<StorageId, int> decision_of_;  // -1: none
@@ -517,51 +422,50 @@ class RecomputeProgram::Model {
   std::vector<StorageId> dropped_, read_;
 };
 
-std::vector<double> RecomputeProgram::Model::ValuesOf(const std::vector<bool>& taken) const {
-  std::vector<double> values(static_cast<size_t>(program_.variables()));
-  for (size_t i = 0; i < taken.size(); ++i) values[i] = taken[i] ? 1 : 0;
-  for (const auto& [variable, any] : defined_) values[static_cast<size_t>(variable)] = Holds(any, values) ? 1 : 0;
-  return values;
+IntegerProgram RecomputeProgram::Model::ProgramWithCosts() const {
+  IntegerProgram program = logic_.program();
+  for (const auto& [bit, cost] : costs_) {
+    for (const auto& [variable, coefficient] : bit.terms) program.AddCost(variable, cost * coefficient);
+  }
+  return program;
+}
+
+void RecomputeProgram::Model::EnterMarked(int64_t budget, std::vector<bool>& present, IntegerProgram& program) const {
+  for (size_t i = 0; i < instants_.size(); ++i) {
+    if (!instants_[i].entered || present[i]) continue;
+    present[i] = true;
+    Enter(instants_[i], budget, program);
+  }
 }
 
 RecomputeProgram::Answer RecomputeProgram::Model::Solve(Bytes budget, int max_nodes) {
   const int64_t blocks = budget.count() / kBlockStep;
-  IntegerProgram program = program_;
-  for (const auto& [bit, cost] : costs_) {
-    for (const auto& [variable, coefficient] : bit.terms) program.AddCost(variable, cost * coefficient);
-  }
+  IntegerProgram program = ProgramWithCosts();
   std::vector<bool> present(instants_.size());
   Answer answer;
   for (int round = 0; round < kRounds && answer.nodes < max_nodes; ++round) {
-    for (size_t i = 0; i < instants_.size(); ++i) {
-      if (!instants_[i].entered || present[i]) continue;
-      present[i] = true;
-      Enter(instants_[i], blocks, program);
-    }
+    EnterMarked(blocks, present, program);
     const IntegerProgram::Solution solution = program.Solve(max_nodes - answer.nodes);
     answer.nodes += solution.nodes;
     if (solution.outcome == IntegerProgram::Outcome::kInfeasible) {
       answer.possible = false;
       return answer;
     }
-    answer.at_least = Nanos(std::max(answer.at_least.count(), solution.bound));
+    answer.at_least = std::max(answer.at_least, Nanos(solution.bound));
     if (solution.outcome == IntegerProgram::Outcome::kNodeLimit) return answer;
     std::vector<bool> taken(decisions_.size());
-    for (size_t i = 0; i < taken.size(); ++i) taken[i] = solution.values[i] > 0.5;
-    const std::vector<double> values = ValuesOf(taken);
-    bool any_new = false;
-    if (!EnterWhatBreaks(values, blocks, any_new)) {
+    for (size_t i = 0; i < taken.size(); ++i) taken[i] = taken_[i].HoldsIn(solution.values);
+    const std::vector<double> values = logic_.ValuesOf(taken);
+    const Broken broken = MarkWhatBreaks(values, blocks);
+    if (broken == Broken::kNone) {
       answer.proven = true;
       answer.at_least = Nanos(TimeIn(values));
       answer.taken = std::move(taken);
       return answer;
     }
-    if (any_new) continue;
+    if (broken == Broken::kNew) continue;
     Sum other;  // within the solver's tolerance of the budget, yet beyond it: any plan but this one
-    for (size_t i = 0; i < taken.size(); ++i) {
-      const Bit decision = Variable(static_cast<int>(i));
-      other.Add(taken[i] ? Not(decision) : decision);
-    }
+    for (size_t i = 0; i < taken.size(); ++i) other.Add(taken[i] ? Not(taken_[i]) : taken_[i]);
     other.Emit(1, IntegerProgram::kUnbounded, program);
   }
   return answer;

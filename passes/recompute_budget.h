@@ -3,8 +3,9 @@
 // 1. Options. Each region (regions.h) can be cut at several prices of its ops' time against saved bytes (min_cut.h):
 //    from nothing running again to everything but what the region is handed. Cuts at all prices that make a difference,
 //    up to kMaxOptions, are the region's options; each has a time, and bytes that it keeps from forward to backward.
-// 2. Plans. An exact dynamic program over the regions finds the cheapest choice of options whose highest sum of live
-//    bytes stays below a target; it is run for a ladder of targets. Plans of checkpoints around some blocks only, and
+// 2. Plans. A dynamic program over the regions finds the cheapest choice of options whose highest sum of live bytes
+//    stays below a target (the cheapest of all, unless there are more than 768 partial choices that none other beats; as
+//    a bound it holds even then); it is run for a ladder of targets. Plans of checkpoints around some blocks only, and
 //    of checkpoints around groups of blocks, go along.
 //    In small programs plans of an integer program (recompute_program.h) go along: the cheapest of all plans whose live
 //    bytes stay below each of some targets.

@@ -183,7 +183,6 @@ class Lowering {
   void Arithmetic(std::string_view name, DType type);
   void Power();
   void Divide();
-  static std::string_view NameOf(Comparison how);
   void Compare();
   void Where();
 

@@ -46,7 +46,7 @@ Result<BuiltRun> BuildRun(const RunConfig& run, const BuildOptions& options) {
   if (options.summarize_compiled) {
     observer.on_graph = [&](const compile::GraphSummary& summary) { built.compiled.push_back(summary); };
   }
-  ASSIGN_OR_RETURN(Graph graph, TraceRun(run, compile::CompiledModels(observer)));
+  ASSIGN_OR_RETURN(Graph graph, TraceRun(run, compile::CompiledModels(observer, options.tuned)));
   if (run.passes.empty() && passes.empty()) {
     built.graph = std::move(graph);
   } else {

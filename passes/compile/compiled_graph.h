@@ -35,8 +35,8 @@ struct CallInfo {
 struct CompiledGraph {
   LoweredGraph lowered;
   Plan plan;
-  std::vector<KernelInfo> kernels;      // by kernel
-  std::vector<KernelTuning> tuning;     // by kernel; only where the run is a first one
+  std::vector<KernelInfo> kernels;  // by kernel
+  GraphTuning tuning;
   Column<OperationId, CallInfo> calls;  // of library calls
   Column<BufferId, Role> roles;
 };

@@ -17,6 +17,7 @@ struct CompareOptions {
   std::string config;
   std::vector<std::string> overrides;
   std::vector<std::string> variants;
+  bool share_cache = false;
   bool json = false;
   bool verbose = false;
   bool no_color = false;
@@ -28,8 +29,8 @@ struct CompareOptions {
 Result<Outcome> RunCompare(const CompareOptions& options) {
   ASSIGN_OR_RETURN(const std::string text, ReadFile(options.config));
   Outcome outcome;
-  ASSIGN_OR_RETURN(const VariantTable table,
-                   CompareVariants(text, options.config, options.overrides, options.variants, outcome.notes));
+  ASSIGN_OR_RETURN(const VariantTable table, CompareVariants(text, options.config, options.overrides, options.variants,
+                                                             options.share_cache, outcome.notes));
   outcome.code = table.base.report.fits ? ExitCode::kGood : ExitCode::kDoesNotFit;
   outcome.output = options.json
                        ? CompareJson(table)
@@ -56,6 +57,9 @@ void AddCompare(CLI::App& app, CommandRun* run) {
   command->add_option("--set", options->overrides, "KEY=VALUE: another value for the base and every variant")
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false);
+  command->add_flag("--share-cache", options->share_cache,
+                    "first runs (training.compile=first-run) one after another with one compile cache: a variant tunes "
+                    "only kernels that none before it has tuned");
   command->add_flag("--json", options->json, "as JSON on standard output, and nothing else");
   command->add_option("--trace", options->trace, "write a Chrome trace with every variant's curves")
       ->type_name("FILE.json");

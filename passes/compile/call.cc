@@ -7,6 +7,7 @@
 #include "graph/base/check.h"
 #include "graph/functional.h"
 #include "passes/compile/fused_program.h"
+#include "passes/compile/pad_mm.h"
 
 namespace tidemark::compile {
 namespace {
@@ -161,11 +162,10 @@ void Call::TuneKernel(size_t kernel) {
   const KernelTuning& tuning = code_.tuning.kernels[kernel];
   if (tuning.configurations == 1 || !tuned_->insert(tuning.source).second) return;
   const InScope in_scope(tracer_, names_.tuning);
-  const int64_t flush = tracer_.device().l2_cache.count() / SizeOf(DType::kInt32).count();
   for (int i = 0; i < tuning.configurations; ++i) {
     const std::vector<const Tensor*> copied = CopiedForTuning(tuning.modified);
     LaunchOnCopies(copied);
-    const Tensor buffer = Full(tracer_, DType::kInt32, {flush}, 0, Role::kScalar);
+    const Tensor buffer = FlushBuffer(tracer_);
     LaunchOnCopies(copied);
   }
 }

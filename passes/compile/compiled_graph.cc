@@ -252,6 +252,7 @@ class Compilation {
     }
     FoldConstants(joint);
     RunJointPasses(joint, names);
+    if (run_.training.compile == CompileMode::kFirstRun) step_.products = ProductsToTime(joint, run_.device);
     step_.is_training = request_.training;
     if (request_.training) {
       Train(std::move(joint), hint);

@@ -162,6 +162,7 @@ void CompiledModel::CompileTimeEvents(const CompiledStep& step) {
       constants[folding.constant].Reset();
     }
   }
+  TimeProducts(tracer_, step.products, *tuned_);
 }
 
 std::vector<Tensor> CompiledModel::Arguments(const Code& code, const Tensor& tokens, const Tensor& targets) const {

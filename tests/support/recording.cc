@@ -69,7 +69,58 @@ std::string Describe(const Tape& tape, const std::vector<Event>& events, size_t 
   return what + " in " + MarksAt(tape, at);
 }
 
+// One past the group that begins at `begin`: allocations, then the frees of exactly those; `begin` where there is none.
+size_t EndOfGroup(const std::vector<Event>& events, size_t begin) {
+  size_t end = begin;
+  while (end < events.size() && events[end].kind == EventKind::kAlloc) ++end;
+  const size_t count = end - begin;
+  if (count == 0 || end + count > events.size()) return begin;
+  for (size_t i = 0; i < count; ++i, ++end) {
+    const bool frees_own =
+        events[end].kind == EventKind::kFree && events[end].allocation.index() >= events[begin].allocation.index();
+    if (!frees_own) return begin;
+  }
+  return end;
+}
+
 }  // namespace
+
+Tape WithoutRepeats(const Tape& tape) {
+  const std::vector<Event>& events = tape.events;
+  Tape result;
+  result.texts = tape.texts;
+  std::vector<AllocationId> renumbered(events.size());
+  size_t allocations = 0;
+  size_t mark = 0;
+  const auto keep = [&](size_t i) {
+    for (; mark < tape.marks.size() && tape.marks[mark].event <= i; ++mark) {
+      result.marks.push_back(tape.marks[mark]);
+      result.marks.back().event = static_cast<uint32_t>(result.events.size());
+    }
+    Event event = events[i];
+    if (event.kind == EventKind::kAlloc) renumbered[event.allocation.index()] = AllocationId(allocations++);
+    if (event.kind == EventKind::kAlloc || event.kind == EventKind::kFree)
+      event.allocation = renumbered[event.allocation.index()];
+    result.events.push_back(event);
+  };
+  std::vector<Bytes> last;  // sizes of the group that has just ended
+  for (size_t i = 0; i < events.size();) {
+    const size_t end = EndOfGroup(events, i);
+    if (end == i) {
+      last.clear();
+      keep(i++);
+      continue;
+    }
+    std::vector<Bytes> sizes;
+    for (size_t k = i; k < i + (end - i) / 2; ++k) sizes.push_back(events[k].bytes);
+    const bool repeats = sizes == last;
+    for (; i < end; ++i) {
+      if (!repeats) keep(i);
+    }
+    last = std::move(sizes);
+  }
+  return result;
+}
 
 std::vector<std::filesystem::path> RecordingFolders(const std::filesystem::path& root) {
   std::vector<std::filesystem::path> folders;

@@ -105,7 +105,7 @@ void Call::Launch(size_t kernel) {
   const InScope in_scope(tracer_, scope.valid() ? names_.scopes[scope] : tracer_.scope);
   if (!k.is_extern) {
     LaunchFused(kernel);
-    if (tuned_ != nullptr && !code_.tuning.kernels.empty()) TuneKernel(kernel);
+    if (tuning_ != nullptr && !code_.tuning.kernels.empty()) TuneKernel(kernel);
     return;
   }
   const OperationId id = k.operations[0];
@@ -160,7 +160,7 @@ void Call::AddWholesOfParts() {
 
 void Call::TuneKernel(size_t kernel) {
   const KernelTuning& tuning = code_.tuning.kernels[kernel];
-  if (tuning.configurations == 1 || !tuned_->insert(tuning.source).second) return;
+  if (tuning.configurations == 1 || !tuning_->cache.insert(tuning.source).second) return;
   const InScope in_scope(tracer_, names_.tuning);
   for (int i = 0; i < tuning.configurations; ++i) {
     const std::vector<const Tensor*> copied = CopiedForTuning(tuning.modified);
@@ -170,19 +170,25 @@ void Call::TuneKernel(size_t kernel) {
   }
 }
 
-// What is changed in place and copied on the device.
+// What is changed in place and copied on the device; the rest is copied to the host.
 std::vector<const Tensor*> Call::CopiedForTuning(const std::vector<BufferId>& modified) const {
-  const Bytes budget = tracer_.live_peak() - tracer_.live_bytes();
   std::vector<const Tensor*> copied;
-  Bytes copies;
+  std::vector<Bytes> bytes;
   for (const BufferId b : modified) {
-    const Tensor& t = values_[b];
-    const Bytes bytes = SizeOf(t.dtype()) * ElementsOfStorage(t.layout());
-    if (code_.tuning.spares_peak && copies + bytes > budget) continue;
-    copies += bytes;
-    copied.push_back(&t);
+    copied.push_back(&values_[b]);
+    bytes.push_back(SizeOf(values_[b].dtype()) * ElementsOfStorage(values_[b].layout()));
   }
-  return copied;
+  if (copied.empty() || !code_.tuning.spares_peak) return copied;
+  const size_t decision = tuning_->decided.size();
+  const Bytes room =
+      decision < tuning_->rooms.size() ? tuning_->rooms[decision] : tracer_.live_peak() - tracer_.live_bytes();
+  const std::vector<bool> fit = CopiesThatFit(bytes, room);
+  std::vector<const Tensor*> fitting;
+  for (size_t i = 0; i < fit.size(); ++i) {
+    if (fit[i]) fitting.push_back(copied[i]);
+  }
+  tuning_->decided.push_back({tracer_.graph().program.size(), std::move(bytes), fit});
+  return fitting;
 }
 
 void Call::LaunchOnCopies(const std::vector<const Tensor*>& copied) {

@@ -25,7 +25,7 @@ class Call {
 
   void Run();
   // This is the first call: each kernel that isn't in the cache yet is tuned at its first launch.
-  void TuneKernels(TuningCache& cache) { tuned_ = &cache; }
+  void TuneKernels(Tuning& tuning) { tuning_ = &tuning; }
 
   // The i-th output; undefined if there is none. After Run().
   Tensor Output(size_t i, HolderKind kind = HolderKind::kLocal, const char* node = nullptr) const;
@@ -66,7 +66,7 @@ class Call {
   const LoweredGraph& g_;
   CodeNames& names_;
   bool at_hint_;
-  TuningCache* tuned_ = nullptr;  // null: nothing is tuned
+  Tuning* tuning_ = nullptr;  // null: nothing is tuned
   Column<BufferId, Tensor> values_;
   Column<BufferId, std::vector<Tensor>> tuples_;
   std::vector<Result> pending_;

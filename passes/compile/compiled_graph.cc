@@ -252,7 +252,9 @@ class Compilation {
     }
     FoldConstants(joint);
     RunJointPasses(joint, names);
-    if (run_.training.compile == CompileMode::kFirstRun) step_.products = ProductsToTime(joint, run_.device);
+    if (run_.training.compile == CompileMode::kFirstRun) {
+      step_.products = ProductsToTime(joint, run_.device, {request_.tokens[1], request_.tokens_now[1]});
+    }
     step_.is_training = request_.training;
     if (request_.training) {
       Train(std::move(joint), hint);

@@ -12,7 +12,7 @@ namespace tidemark::compile {
 
 class CompiledModel : public ModelRunner {
  public:
-  CompiledModel(const RunConfig& run, Model& model, Observer observer, TuningCache* tuned);
+  CompiledModel(const RunConfig& run, Model& model, Observer observer, Tuning* tuning);
   ModelOutput operator()(const Tensor& tokens, const Tensor& targets) override;
 
   struct Code;
@@ -32,12 +32,12 @@ class CompiledModel : public ModelRunner {
   std::vector<ParameterPtr> parameters_;
   std::vector<ParameterPtr> buffers_;
   std::vector<std::shared_ptr<Code>> codes_;
-  std::shared_ptr<TuningCache> tuned_;  // also by the code's backward
-  bool is_symbolic_ = false;            // another length than the first has come
+  std::shared_ptr<Tuning> tuning_;  // also of the code's backward
+  bool is_symbolic_ = false;        // another length than the first has come
 };
 
-// For TraceRun. `tuned`: the compile cache of runs before, to which this one adds, and which outlives it; null: an
-// empty one.
-MakeModelRunner CompiledModels(Observer observer = {}, TuningCache* tuned = nullptr);
+// For TraceRun. `tuning`: what a first run finds in the compile cache and of the allocator; it outlives the run. Null:
+// an empty cache.
+MakeModelRunner CompiledModels(Observer observer = {}, Tuning* tuning = nullptr);
 
 }  // namespace tidemark::compile

@@ -62,7 +62,8 @@ bool IsBoundByArithmetic(const DeviceSpec& device, DType dtype, int64_t m, int64
 
 class Products {
  public:
-  Products(const FunctionalGraph& graph, const DeviceSpec& device) : graph_(graph), device_(device) {}
+  Products(const FunctionalGraph& graph, const DeviceSpec& device, Extent length)
+      : graph_(graph), device_(device), length_(length) {}
 
   std::vector<TimedProduct> Run() {
     std::vector<TimedProduct> products;
@@ -135,6 +136,20 @@ class Products {
     return operand;
   }
 
+  // Open sizes by what they are of the length, which may have been another one when they were asked for before.
+  std::string NameOf(const TensorType& type) const {
+    std::string name = fmt::format(" {}", ShortName(type.dtype));
+    for (const Shape* list : {&type.sizes, &type.strides}) {
+      for (const Extent e : *list) {
+        const bool is_open = e.hint() != e.now();
+        const int64_t factor = is_open ? (e.now() - e.hint()) / (length_.now() - length_.hint()) : 0;
+        name +=
+            is_open ? fmt::format(",{}s+{}", factor, e.hint() - factor * length_.hint()) : fmt::format(",{}", e.hint());
+      }
+    }
+    return name;
+  }
+
   TimedProduct Describe(const FunctionalNode& node) const {
     const Sizes s = SizesOf(node);
     const DType a = TypeOf(Left(node)).dtype;
@@ -157,7 +172,7 @@ class Products {
     product.padded_result[product.result.size() - 1] += n;
     product.plain = fmt::format("{}", static_cast<int>(node.kind));
     std::string question;
-    for (const NodeId input : node.inputs) product.plain += " " + ToText(TypeOf(input));
+    for (const NodeId input : node.inputs) product.plain += NameOf(TypeOf(input));
     for (const TimedProduct::Operand& operand : product.operands) question += operand.is_free ? " free" : " copied";
     product.padded = fmt::format("padded {}{}", product.plain, question);
     product.plain.insert(0, "plain ");
@@ -166,6 +181,7 @@ class Products {
 
   const FunctionalGraph& graph_;
   const DeviceSpec& device_;
+  Extent length_;
 };
 
 // Random numbers in the memory that a tensor of the layout needs.
@@ -207,6 +223,7 @@ class Timing {
       const Tensor flush = FlushBuffer(tracer_);
       Launch(tracer_, product_.kind, given_, product_.result);
     }
+    const Tensor unpadded_bias = given_[0];  // lives on
     if (factors == 1) given_[0] = bias;
     LaunchPadded(free);
     const Tensor flush = FlushBuffer(tracer_);
@@ -242,8 +259,8 @@ class Timing {
 
 }  // namespace
 
-std::vector<TimedProduct> ProductsToTime(const FunctionalGraph& graph, const DeviceSpec& device) {
-  return Products(graph, device).Run();
+std::vector<TimedProduct> ProductsToTime(const FunctionalGraph& graph, const DeviceSpec& device, Extent length) {
+  return Products(graph, device, length).Run();
 }
 
 void TimeProducts(Tracer& tracer, const std::vector<TimedProduct>& products, TuningCache& cache) {

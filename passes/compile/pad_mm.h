@@ -36,8 +36,9 @@ struct TimedProduct {
   std::string padded;  // … and as a question
 };
 
-// In the order in which they are timed; of equal ones the first counts. `graph`: joint or inference. O(nodes).
-std::vector<TimedProduct> ProductsToTime(const FunctionalGraph& graph, const DeviceSpec& device);
+// In the order in which they are timed; of equal ones the first counts. `graph`: joint or inference; `length`: of its
+// sequences. O(nodes).
+std::vector<TimedProduct> ProductsToTime(const FunctionalGraph& graph, const DeviceSpec& device, Extent length);
 
 // What timing them allocates, but for those whose answer is in the cache; adds them to it.
 void TimeProducts(Tracer& tracer, const std::vector<TimedProduct>& products, TuningCache& cache);

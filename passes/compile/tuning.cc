@@ -172,6 +172,15 @@ int Configurations(const LoweredGraph& graph, const Schedule& schedule, const Ke
 
 }  // namespace
 
+std::vector<bool> CopiesThatFit(const std::vector<Bytes>& wanted, Bytes room) {
+  std::vector<bool> fit;
+  for (const Bytes bytes : wanted) {
+    fit.push_back(bytes <= room);
+    if (fit.back()) room -= bytes;
+  }
+  return fit;
+}
+
 GraphTuning DescribeTuning(const LoweredGraph& graph, const Schedule& schedule, const Plan& plan, bool is_forward) {
   std::vector<std::vector<BufferId>> modified = ModifiedBuffers(graph, plan);
   GraphTuning tuning = {.kernels = std::vector<KernelTuning>(plan.kernels.size()), .spares_peak = !is_forward};

@@ -32,6 +32,24 @@ struct GraphTuning {
 // another that share it.
 using TuningCache = std::unordered_set<std::string>;
 
+// Copies that a kernel wants before it is timed in a configuration.
+struct WantedCopies {
+  size_t step = 0;  // of the graph's program: it comes next
+  std::vector<Bytes> bytes;
+  std::vector<bool> fit;  // those that were made on the device
+};
+// Those that fit into `room`, the highest sum of allocated bytes so far less what is allocated now; in order, each that
+// fits beside the ones before. By copy.
+std::vector<bool> CopiesThatFit(const std::vector<Bytes>& wanted, Bytes room);
+
+// What the tuning of a run reads and leaves. The room at each decision is the tracer's (blocks rounded up, without what
+// library calls hold inside) unless `rooms` has the allocator's: whoever replays the run can give it.
+struct Tuning {
+  TuningCache cache;
+  std::vector<Bytes> rooms;           // by decision
+  std::vector<WantedCopies> decided;  // in order
+};
+
 // O(kernels · size of a kernel).
 GraphTuning DescribeTuning(const LoweredGraph& graph, const Schedule& schedule, const Plan& plan, bool is_forward);
 

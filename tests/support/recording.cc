@@ -69,18 +69,23 @@ std::string Describe(const Tape& tape, const std::vector<Event>& events, size_t 
   return what + " in " + MarksAt(tape, at);
 }
 
-// One past the group that begins at `begin`: allocations, then the frees of exactly those; `begin` where there is none.
+constexpr size_t kLongestGroup = 16;  // events
+
+// One past the group that begins at `begin`: a few allocations and their frees, nothing else; `begin` where there is
+// none.
 size_t EndOfGroup(const std::vector<Event>& events, size_t begin) {
-  size_t end = begin;
-  while (end < events.size() && events[end].kind == EventKind::kAlloc) ++end;
-  const size_t count = end - begin;
-  if (count == 0 || end + count > events.size()) return begin;
-  for (size_t i = 0; i < count; ++i, ++end) {
-    const bool frees_own =
-        events[end].kind == EventKind::kFree && events[end].allocation.index() >= events[begin].allocation.index();
-    if (!frees_own) return begin;
+  size_t live = 0;
+  for (size_t end = begin; end < std::min(events.size(), begin + kLongestGroup); ++end) {
+    const Event& e = events[end];
+    if (e.kind == EventKind::kAlloc) {
+      ++live;
+    } else if (live == 0 || e.kind != EventKind::kFree || e.allocation < events[begin].allocation) {
+      return begin;
+    } else if (--live == 0) {
+      return end + 1;
+    }
   }
-  return end;
+  return begin;
 }
 
 }  // namespace
@@ -90,6 +95,7 @@ Tape WithoutRepeats(const Tape& tape) {
   Tape result;
   result.texts = tape.texts;
   std::vector<AllocationId> renumbered(events.size());
+  std::vector<Bytes> sizes(events.size());
   size_t allocations = 0;
   size_t mark = 0;
   const auto keep = [&](size_t i) {
@@ -103,7 +109,8 @@ Tape WithoutRepeats(const Tape& tape) {
       event.allocation = renumbered[event.allocation.index()];
     result.events.push_back(event);
   };
-  std::vector<Bytes> last;  // sizes of the group that has just ended
+  using Step = std::pair<bool, Bytes>;  // an allocation or not, of how many bytes
+  std::vector<Step> last;               // the group that has just ended, in any order
   for (size_t i = 0; i < events.size();) {
     const size_t end = EndOfGroup(events, i);
     if (end == i) {
@@ -111,13 +118,18 @@ Tape WithoutRepeats(const Tape& tape) {
       keep(i++);
       continue;
     }
-    std::vector<Bytes> sizes;
-    for (size_t k = i; k < i + (end - i) / 2; ++k) sizes.push_back(events[k].bytes);
-    const bool repeats = sizes == last;
+    std::vector<Step> group;
+    for (size_t k = i; k < end; ++k) {
+      const bool allocates = events[k].kind == EventKind::kAlloc;
+      if (allocates) sizes[events[k].allocation.index()] = events[k].bytes;
+      group.emplace_back(allocates, sizes[events[k].allocation.index()]);
+    }
+    std::ranges::sort(group);
+    const bool repeats = group == last;
     for (; i < end; ++i) {
       if (!repeats) keep(i);
     }
-    last = std::move(sizes);
+    last = std::move(group);
   }
   return result;
 }

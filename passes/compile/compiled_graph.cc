@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 
 #include "graph/op.h"
 #include "passes/compile/decompose.h"
@@ -85,7 +86,9 @@ class Describing {
         code_.calls[id] = InfoOfCall(graph_.nodes[code_.lowered.operations[id].node]);
       } else {
         for (const NodeId id : nodes) info.fused.ops.push_back(graph_.nodes[id].kind);
-        info.fused.name = fmt::format("{}_{}", NameOf(label, info.fused.ops), fused_count_++);
+        const std::string name = NameOf(info.fused.ops);
+        info.fused.name = fmt::format("{}/{}_{}", label, name, fused_count_++);
+        if (!code_.tuning.kernels.empty()) AddName(name, code_.tuning.kernels[code_.kernels.size()].source);
       }
       code_.kernels.push_back(std::move(info));
     }
@@ -101,8 +104,13 @@ class Describing {
     }
   }
 
-  // "forward/add_mul_sum", to which the kernel's number comes.
-  static std::string NameOf(std::string_view label, const std::vector<OpKind>& ops) {
+  // Code that occurs several times in a graph has one name, its first launch's.
+  void AddName(const std::string& name, std::string& source) {
+    source.insert(0, names_.try_emplace(source, name + " ").first->second);
+  }
+
+  // "add_mul_sum", to which the graph's name and the kernel's number come.
+  static std::string NameOf(const std::vector<OpKind>& ops) {
     std::vector<std::string_view> names;
     for (const OpKind kind : ops) {
       std::string_view name = InfoOf(kind).name;
@@ -111,13 +119,14 @@ class Describing {
       if (!is_view && std::ranges::find(names, name) == names.end()) names.push_back(name);
     }
     std::ranges::sort(names);
-    return fmt::format("{}/{}", label, fmt::join(names, "_"));
+    return fmt::format("{}", fmt::join(names, "_"));
   }
 
   const FunctionalGraph& graph_;
   CompiledGraph& code_;
   std::vector<bool> has_memory_;  // by node
   std::vector<size_t> position_;
+  std::map<std::string, std::string> names_;  // by source
   int fused_count_ = 0;
 };
 
@@ -243,6 +252,9 @@ class Compilation {
     }
     FoldConstants(joint);
     RunJointPasses(joint, names);
+    if (run_.training.compile == CompileMode::kFirstRun) {
+      step_.products = ProductsToTime(joint, run_.device, {request_.tokens[1], request_.tokens_now[1]});
+    }
     step_.is_training = request_.training;
     if (request_.training) {
       Train(std::move(joint), hint);
@@ -376,7 +388,7 @@ class Compilation {
     code.plan = PlanMemory(code.lowered, schedule, kernels, estimate, donated, run_.device);
     Show(fmt::format("{}-lines", label), code.lowered, code.plan);
     if (run_.training.compile == CompileMode::kFirstRun) {
-      code.tuning = DescribeTuning(code.lowered, schedule, code.plan);
+      code.tuning = DescribeTuning(code.lowered, schedule, code.plan, label == "forward");
     }
     Describing(graph, code).Run(LabelOf(label));
     for (const Buffer& buffer : code.lowered.buffers) {

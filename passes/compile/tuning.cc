@@ -172,17 +172,28 @@ int Configurations(const LoweredGraph& graph, const Schedule& schedule, const Ke
 
 }  // namespace
 
-std::vector<KernelTuning> DescribeTuning(const LoweredGraph& graph, const Schedule& schedule, const Plan& plan) {
+std::vector<bool> CopiesThatFit(const std::vector<Bytes>& wanted, Bytes room) {
+  std::vector<bool> fit;
+  for (const Bytes bytes : wanted) {
+    fit.push_back(bytes <= room);
+    if (fit.back()) room -= bytes;
+  }
+  return fit;
+}
+
+GraphTuning DescribeTuning(const LoweredGraph& graph, const Schedule& schedule, const Plan& plan, bool is_forward) {
   std::vector<std::vector<BufferId>> modified = ModifiedBuffers(graph, plan);
-  std::vector<KernelTuning> tuning(plan.kernels.size());
-  std::map<std::string, size_t> known;
+  GraphTuning tuning = {.kernels = std::vector<KernelTuning>(plan.kernels.size()), .spares_peak = !is_forward};
+  std::map<std::string, size_t> numbers;  // of kernels, each code once
   Signature signature(graph, schedule);
   for (size_t i = 0; i < plan.kernels.size(); ++i) {
-    tuning[i].first = i;
     if (plan.kernels[i].is_extern) continue;
-    tuning[i].first = known.try_emplace(signature.Of(plan.kernels[i], modified[i]), i).first->second;
-    tuning[i].configurations = Configurations(graph, schedule, plan.kernels[i]);
-    tuning[i].modified = std::move(modified[i]);
+    KernelTuning& kernel = tuning.kernels[i];
+    const auto known = numbers.try_emplace(signature.Of(plan.kernels[i], modified[i]), numbers.size()).first;
+    // That copies may go to the host is part of the source.
+    kernel.source = fmt::format("{}{}:{}", is_forward ? "forward " : "", known->second, known->first);
+    kernel.configurations = Configurations(graph, schedule, plan.kernels[i]);
+    kernel.modified = std::move(modified[i]);
   }
   return tuning;
 }

@@ -16,6 +16,7 @@ struct CompareOptions {
   std::string config;
   std::vector<std::string> overrides;
   std::vector<std::string> variants;
+  bool share_cache = false;
   bool json = false;
   bool verbose = false;
   bool no_color = false;
@@ -27,8 +28,8 @@ struct CompareOptions {
 Result<Outcome> RunCompare(const CompareOptions& options) {
   ASSIGN_OR_RETURN(const std::string text, ReadFile(options.config));
   Outcome outcome;
-  ASSIGN_OR_RETURN(const VariantTable table,
-                   CompareVariants(text, options.config, options.overrides, options.variants, outcome.notes));
+  ASSIGN_OR_RETURN(const VariantTable table, CompareVariants(text, options.config, options.overrides, options.variants,
+                                                             options.share_cache, outcome.notes));
   outcome.code = table.base.report.fits ? ExitCode::kGood : ExitCode::kDoesNotFit;
   outcome.output = options.json
                        ? CompareJson(table)
@@ -53,6 +54,9 @@ void AddCompare(CommandLine& line) {
                  {.value = "KEY=VALUE[,KEY=VALUE…]"});
   command.Option("--set", options->overrides, "KEY=VALUE: another value for the base and every variant",
                  {.value = "KEY=VALUE"});
+  command.Flag("--share-cache", options->share_cache,
+               "first runs (training.compile=first-run) one after another with one compile cache: a variant tunes "
+               "only kernels that none before it has tuned");
   command.Flag("--json", options->json, "as JSON on standard output, and nothing else");
   command.Option("--trace", options->trace, "write a Chrome trace with every variant's curves", {.value = "FILE.json"});
   command.Option("--html", options->html, "write the table and the curves as a page for a browser",

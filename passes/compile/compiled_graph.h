@@ -58,6 +58,9 @@ struct CompiledStep {
   // The two lengths of a request with an open one have programs of their own; there is nothing else here then.
   bool is_another_program = false;
   std::vector<FoldingStep> folding;
+
+  // Whether what was decided for the one length, with guards, is what would be decided for the other.
+  bool GuardsHold() const { return forward.lowered.guards_hold && backward.lowered.guards_hold; }
 };
 
 struct CompileRequest {

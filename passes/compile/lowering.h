@@ -37,7 +37,7 @@ struct Box {
 struct Value {
   enum class Form : uint8_t {
     kPlain,    // as it is
-    kIndexed,  // element i is the box's element map(i)
+    kIndexed,  // element i is the box's element map(i); with strides, element map(i) of what they show
     kStrided,  // strides and an offset on the box's buffer
   };
   Form form = Form::kPlain;

@@ -237,6 +237,9 @@ class Tracer {
   // The program is captured for a compiler, not run: views are ops with results of their own, nothing is changed in
   // place, casts of weights aren't cached. Such a graph says what is computed; holders in it mean nothing.
   bool functional = false;
+  // Functional: the sequence length is open. A slice of all of it is a slice like others, whose gradient is scattered
+  // into zeros: that it changes nothing is seen by the compiler only.
+  bool open_length = false;
   // Functional: ops recorded from here on belong to this region, which backward may run again; -1: to none.
   int32_t recompute_region = -1;
   int32_t NextRecomputeRegion() { return recompute_region_count_++; }

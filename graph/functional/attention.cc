@@ -133,7 +133,8 @@ Tensor Efficient(const Tensor& q, const Tensor& k, const Tensor& v, Tensor mask,
   Tracer& tracer = q.tracer();
   if (mask.defined()) {
     const int64_t last = mask.size(-1);
-    if (!Aligned(mask)) mask = Slice(Pad(std::move(mask), last + 8 - last % 8), -1, 0, last);
+    if (!Aligned(mask) && !mask.tracer().open_length)
+      mask = Slice(Pad(std::move(mask), last + 8 - last % 8), -1, 0, last);
     mask = Expand(std::move(mask), {q.size(0), q.size(1), q.size(2), k.size(2)});
   }
   const Attributes attributes = AttentionAttributes(q.tracer(), options, q.size(-1));

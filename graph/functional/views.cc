@@ -183,7 +183,7 @@ Tensor T(Operand x) {
 Tensor Slice(Operand x, int dim, int64_t begin, int64_t end) {
   dim = static_cast<int>(FromEnd(dim, x->dims()));
   Dims sizes = x->sizes();
-  const bool whole = begin == 0 && end == sizes[dim];
+  const bool whole = begin == 0 && end == sizes[dim] && !x->tracer().open_length;
   sizes[dim] = end - begin;
   const NodeType& type = whole ? kAliasBackward : kSliceBackward;
   return ViewOf(x, type, {OpKind::kSlice, {.integer = {dim, begin, end}}}, sizes, x->strides(),

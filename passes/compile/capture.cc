@@ -99,8 +99,9 @@ class Capturing {
 
 }  // namespace
 
-Result<Captured> Capture(const RunConfig& run, const Dims& tokens, bool training) {
+Result<Captured> Capture(const RunConfig& run, const Dims& tokens, bool training, bool open_length) {
   Tracer tracer(run.device);
+  tracer.open_length = open_length;
   ASSIGN_OR_RETURN(const std::unique_ptr<Model> model, MakeModel(tracer, run));
   return Capturing(tracer, run, *model, training).Run(tokens);
 }

@@ -29,6 +29,7 @@ struct Captured {
 };
 
 // `tokens`: sizes of a batch. `training`: with backward and dropout; otherwise neither, under torch.no_grad.
-Result<Captured> Capture(const RunConfig& run, const Dims& tokens, bool training);
+// `open_length`: for any length (Tracer::open_length).
+Result<Captured> Capture(const RunConfig& run, const Dims& tokens, bool training, bool open_length);
 
 }  // namespace tidemark::compile

@@ -239,17 +239,18 @@ class Compilation {
       : run_(run), request_(request), observer_(observer), is_symbolic_(!(request.tokens == request.tokens_now)) {}
 
   Result<CompiledStep> Run() {
-    ASSIGN_OR_RETURN(Captured hint, Capture(run_, request_.tokens, request_.training));
+    ASSIGN_OR_RETURN(Captured hint, Capture(run_, request_.tokens, request_.training, is_symbolic_));
     Names names;
     FunctionalGraph joint;
     if (is_symbolic_) {
-      ASSIGN_OR_RETURN(const Captured now, Capture(run_, request_.tokens_now, request_.training));
+      ASSIGN_OR_RETURN(const Captured now, Capture(run_, request_.tokens_now, request_.training, true));
       step_.is_another_program = !SameProgram(hint.graph, now.graph);
       if (step_.is_another_program) return std::move(step_);
       ASSIGN_OR_RETURN(joint, Decompose(hint, now, names));
     } else {
       ASSIGN_OR_RETURN(joint, Decompose(hint, hint, names));
     }
+    RemoveNoOps(joint);
     FoldConstants(joint);
     RunJointPasses(joint, names);
     if (run_.training.compile == CompileMode::kFirstRun) {
@@ -272,6 +273,7 @@ class Compilation {
     if (observer_.on_stage) observer_.on_stage(stage, ToText(things...));
   }
 
+  // A constant lives until its last user has run; without users (they changed nothing), until all is folded.
   // Source: PyTorch 2.14, torch/_inductor/constant_folding.py (ConstantFolder).
   void FoldConstants(const FunctionalGraph& graph) {
     const auto users = graph.Users();
@@ -382,6 +384,7 @@ class Compilation {
     Show(fmt::format("{}-buffers", label), code.lowered);
     Schedule schedule(code.lowered);
     std::vector<Kernel> kernels = Fuse(schedule);
+    code.lowered.guards_hold = code.lowered.guards_hold && schedule.guards_hold;
     Show(fmt::format("{}-kernels", label), code.lowered, kernels);
     MemoryEstimate estimate;
     kernels = OrderForMemory(schedule, std::move(kernels), &estimate);

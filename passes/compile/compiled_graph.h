@@ -60,6 +60,9 @@ struct CompiledStep {
   bool is_another_program = false;
   std::vector<FoldingStep> folding;
   std::vector<TimedProduct> products;  // where the run is a first one
+
+  // Whether what was decided for the one length, with guards, is what would be decided for the other.
+  bool GuardsHold() const { return forward.lowered.guards_hold && backward.lowered.guards_hold; }
 };
 
 struct CompileRequest {

@@ -114,7 +114,7 @@ std::shared_ptr<Code> CompiledModel::CodeFor(const Dims& tokens) {
     if (c->is_training != training) continue;
     if (c->tokens == tokens || (c->is_symbolic && c->tokens_now == tokens)) return c;
     if (!c->is_symbolic) continue;
-    // Its guards may not hold: the program is another one where, say, a length isn't a multiple of 8.
+    // Its guards may not hold: say, that strides are multiples of 8.
     if (std::shared_ptr<Code> same = Compile(c->tokens, tokens, true)) {
       codes_.push_back(same);
       return same;
@@ -129,7 +129,7 @@ std::shared_ptr<Code> CompiledModel::CodeFor(const Dims& tokens) {
   return code;
 }
 
-// `known`: the same symbolic code as before, for another length; null where that has another program.
+// `known`: the same symbolic code as before, for another length; null where that has another program or breaks a guard.
 std::shared_ptr<Code> CompiledModel::Compile(const Dims& tokens, const Dims& now, bool known) {
   auto code = std::make_shared<Code>();
   code->tokens = tokens;
@@ -145,7 +145,7 @@ std::shared_ptr<Code> CompiledModel::Compile(const Dims& tokens, const Dims& now
     tracer_.Refuse(step.error().message);
     return nullptr;
   }
-  if (step->is_another_program) return nullptr;
+  if (step->is_another_program || (known && !step->GuardsHold())) return nullptr;
   code->forward_tuned = code->backward_tuned = known;
   code->step = std::move(*step);
   code->forward_names = NameCode(tracer_, code->step.captured, code->step.forward);

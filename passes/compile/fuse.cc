@@ -298,16 +298,17 @@ class Fusion {
     if (a.rows) return CanJoinMixed(a, b);
     if (b.rows) return false;
     if (b.members.Meets(a.ancestors)) return false;
-    const std::vector<std::vector<int>> loops = LoopOrders(a, b);
+    const std::vector<Unit::Loops> loops = LoopsOf(a, b);
     const bool can = CanFuseOrdinary(a, b, reorder, allow_mixed);
-    if (!can) RestoreLoopOrders(a, b, loops);
+    if (!can) RestoreLoops(a, b, loops);
     return can;
   }
 
   bool CanFuseOrdinary(Group& a, Group& b, bool reorder, bool allow_mixed) {
     int64_t shared = SharedMemory(a, b, allow_mixed);
     if (reorder && shared < kLeastSharedBytes) {
-      const std::optional<int64_t> reordered = SharedAfterReordering(a, b);
+      std::optional<int64_t> reordered = SharedAfterReordering(a, b);
+      if (!reordered.has_value()) reordered = SharedAfterSplitting(a, b);
       if (reordered.has_value()) shared = *reordered;
     }
     if (shared == 0) return false;
@@ -420,21 +421,21 @@ class Fusion {
 
   // --- Loop orders
 
-  std::vector<std::vector<int>> LoopOrders(const Group& a, const Group& b) const {
-    std::vector<std::vector<int>> loops;
+  std::vector<Unit::Loops> LoopsOf(const Group& a, const Group& b) const {
+    std::vector<Unit::Loops> loops;
     for (const Group* group : {&a, &b}) {
-      for (const OperationId id : group->operations) loops.push_back(s_.units[id].loop_order);
+      for (const OperationId id : group->operations) loops.push_back(s_.units[id].loops);
     }
     return loops;
   }
 
-  void RestoreLoopOrders(Group& a, Group& b, const std::vector<std::vector<int>>& loops) {
+  void RestoreLoops(Group& a, Group& b, const std::vector<Unit::Loops>& loops) {
     size_t i = 0;
     for (Group* group : {&a, &b}) {
       bool changed = false;
       for (const OperationId id : group->operations) {
-        std::vector<int>& now = s_.units[id].loop_order;
-        if (now != loops[i]) {
+        Unit::Loops& now = s_.units[id].loops;
+        if (!(now == loops[i])) {
           now = loops[i];
           s_.Refresh(id);
           changed = true;
@@ -505,7 +506,7 @@ class Fusion {
     const std::optional<std::vector<int>> order = OrderToMatch(mine, other);
     if (!order.has_value()) return false;
     for (const OperationId id : group.operations) {
-      std::vector<int>& loops = s_.units[id].loop_order;
+      std::vector<int>& loops = s_.units[id].loops.order;
       std::vector<int> now;
       for (const int i : *order) now.push_back(loops[static_cast<size_t>(i)]);
       loops = std::move(now);
@@ -513,6 +514,34 @@ class Fusion {
     }
     Refresh(group);
     return true;
+  }
+
+  // Shared bytes once a pointwise group runs the two loops of a reduction, results and length, in the reduction's
+  // order: possible where both are equally long. Inductor also weighs how much memory traffic that costs, but
+  // reductions that long are split, and below that a launch costs more.
+  std::optional<int64_t> SharedAfterSplitting(Group& a, Group& b) {
+    if (a.is_reduction == b.is_reduction) return {};
+    Group& pointwise = a.is_reduction ? b : a;
+    const Group& reduction = a.is_reduction ? a : b;
+    const Extent results = reduction.results;
+    const Extent length = reduction.length;
+    if (!(results == length) || !(pointwise.results == results * length)) return {};
+    for (const OperationId id : pointwise.operations) {
+      const Unit& unit = s_.units[id];
+      if (g_.operations[id].kind != Operation::Kind::kLoops || !unit.loops.split.empty()) return {};
+      if (!(unit.results == results * length) || !CanSplitLoops(unit.sizes, results, length)) return {};
+      if (unit.sizes == std::vector<Extent>{results, length}) return {};
+    }
+    const std::vector<Unit::Loops> loops = LoopsOf(a, b);
+    for (const OperationId id : pointwise.operations) {
+      Unit::Loops& now = s_.units[id].loops;
+      now = {.order = {0, 1}, .whole = now.order, .split = {results, length}};
+      s_.Refresh(id);
+    }
+    Refresh(pointwise);
+    const std::optional<int64_t> shared = SharedAfterReordering(a, b);
+    if (!shared.has_value()) RestoreLoops(a, b, loops);
+    return shared;
   }
 
   // --- Row sums and column sums of the same data
@@ -566,6 +595,13 @@ class Fusion {
     return true;
   }
 
+  // Whether a size is at least that: decided once and for all lengths, with a guard.
+  bool IsAtLeast(Extent size, int64_t least) const {
+    const bool is = size.hint() >= least;
+    s_.guards_hold = s_.guards_hold && is == (size.now() >= least);
+    return is;
+  }
+
   bool AreMixedOrder(const Group& a, const Group& b) const {
     if (!a.is_reduction || !b.is_reduction || a.rows || b.rows) return false;
     if (a.ancestors.Meets(b.members) || b.ancestors.Meets(a.members)) return false;
@@ -582,8 +618,10 @@ class Fusion {
     const Group& rows = a_rows ? a : b;
     const Group& columns = a_rows ? b : a;
     const auto [count, width] = NumbersOf(rows);
-    if ((count * width).hint() < kMixedLeastElements || count.hint() < 2 * width.hint()) return false;
-    if (count.hint() < kMixedLeastRows || width.hint() > kMixedMostColumns) return false;
+    if (!IsAtLeast(count * width, kMixedLeastElements) || !IsAtLeast(count, (Extent(2) * width).hint()) ||
+        !IsAtLeast(count, kMixedLeastRows) || width.hint() > kMixedMostColumns) {
+      return false;
+    }
     if (IsSplit(rows)) return false;
     for (const OperationId id : rows.operations) {
       const Operation& op = g_.operations[id];

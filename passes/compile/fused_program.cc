@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 #include <map>
 #include <string_view>
 #include <utility>
@@ -124,21 +125,26 @@ class Writing {
     return nodes_.at(root.index());
   }
 
-  // Half a sum, of blocks: the last block may end beyond the last of the summands.
+  // Half a reduction, of blocks: the last block may end beyond the last of the elements. What lies there counts as
+  // nothing: 0 in a sum, -inf where the maximum is looked for.
   void MaskBeyondTheEnd(const Operation& op, FusedLoops& loops) {
-    if (op.unsplit_length.is(0) || op.reduced.size() != 1) return;
+    if (op.length_in_blocks.is(0) || op.reduced.size() != 1) return;
     const int block_variable = op.sizes.size() - 1;
     const int64_t block = At(op.reduced[0]);
-    if (At(op.sizes[block_variable]) * block <= At(op.unsplit_length)) return;
+    if (At(op.sizes[block_variable]) * block <= At(op.length_in_blocks)) return;
     const auto value = static_cast<uint32_t>(loops.nodes.size()) - 1;
+    const DType type = loops.nodes[value].dtype;
     FusedNode position = {.function = FusedFunction::kIndex, .dtype = DType::kInt64};
     position.index.terms = {{block, block_variable, 1, 0}, {1, block_variable + 1, 1, 0}};
     loops.nodes.push_back(std::move(position));
-    loops.nodes.push_back({.dtype = DType::kInt64, .number = static_cast<double>(At(op.unsplit_length))});
+    loops.nodes.push_back({.dtype = DType::kInt64, .number = static_cast<double>(At(op.length_in_blocks))});
     loops.nodes.push_back(
         {.function = FusedFunction::kLess, .dtype = DType::kBool, .operands = {value + 1, value + 2}});
+    loops.nodes.push_back({.function = FusedFunction::kMasked, .dtype = type, .operands = {value + 3, value}});
+    if (op.reduction != ReductionKind::kOnlineSoftmax) return;
+    loops.nodes.push_back({.dtype = type, .number = -std::numeric_limits<double>::infinity()});
     loops.nodes.push_back(
-        {.function = FusedFunction::kMasked, .dtype = loops.nodes[value].dtype, .operands = {value + 3, value}});
+        {.function = FusedFunction::kWhere, .dtype = type, .operands = {value + 3, value + 4, value + 5}});
   }
 
   // What is only read under a mask may be read outside of its buffer where the mask doesn't hold.
@@ -178,7 +184,7 @@ class Writing {
       case ReductionKind::kWelford:
         return part == 0 ? FusedFold::kMean : FusedFold::kSquares;
       case ReductionKind::kOnlineSoftmax:
-        return part == 0 ? FusedFold::kMaximum : FusedFold::kSumOfExponentials;
+        return part % 2 == 0 ? FusedFold::kMaximum : FusedFold::kSumOfExponentials;  // of blocks, then of all
     }
     return FusedFold::kNone;
   }

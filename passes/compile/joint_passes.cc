@@ -72,6 +72,9 @@ std::optional<NodeId> Unchanged(const FunctionalGraph& graph, NodeId id) {
     case OpKind::kSlice:
       if (node.type().sizes == input.type().sizes) return from;
       return {};
+    case OpKind::kSliceScatter:
+      if (SameValues(graph, id, node.inputs[1])) return node.inputs[1];
+      return {};
     default:
       return {};
   }
@@ -80,26 +83,6 @@ std::optional<NodeId> Unchanged(const FunctionalGraph& graph, NodeId id) {
 void Replace(FunctionalGraph& graph, NodeId old_node, NodeId new_node) {
   graph.ReplaceUses(old_node, new_node);
   std::erase(graph.order, old_node);
-}
-
-void RemoveNoOps(FunctionalGraph& graph) {
-  // One sweep; each use is looked up through what was removed before.
-  Column<NodeId, NodeId> now;
-  for (size_t i = 0; i < graph.nodes.size(); ++i) now.Add(NodeId(i));
-  std::vector<NodeId> kept;
-  for (const NodeId id : graph.order) {
-    for (NodeId& input : graph.nodes[id].inputs) input = now[input];
-    const std::optional<NodeId> same = Unchanged(graph, id);
-    if (same.has_value()) {
-      now[id] = *same;
-    } else {
-      kept.push_back(id);
-    }
-  }
-  for (NodeId& output : graph.outputs) {
-    if (output.valid()) output = now[output];
-  }
-  graph.order = std::move(kept);
 }
 
 // Two permutations (or views) that cancel, where nobody else uses the first.
@@ -213,8 +196,27 @@ void ReplaceRandom(FunctionalGraph& graph, Names& names) {
 
 }  // namespace
 
+void RemoveNoOps(FunctionalGraph& graph) {
+  // One sweep; each use is looked up through what was removed before.
+  Column<NodeId, NodeId> now;
+  for (size_t i = 0; i < graph.nodes.size(); ++i) now.Add(NodeId(i));
+  std::vector<NodeId> kept;
+  for (const NodeId id : graph.order) {
+    for (NodeId& input : graph.nodes[id].inputs) input = now[input];
+    const std::optional<NodeId> same = Unchanged(graph, id);
+    if (same.has_value()) {
+      now[id] = *same;
+    } else {
+      kept.push_back(id);
+    }
+  }
+  for (NodeId& output : graph.outputs) {
+    if (output.valid()) output = now[output];
+  }
+  graph.order = std::move(kept);
+}
+
 void RunJointPasses(FunctionalGraph& graph, Names& names) {
-  RemoveNoOps(graph);
   NameConstants(graph, names);
   RemovePairs(graph);
   ScatterToWhere(graph, names);

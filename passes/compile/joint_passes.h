@@ -6,7 +6,10 @@
 
 namespace tidemark::compile {
 
-// Copies and other operators that change nothing go; constants become `full`; a constant scattered into a constant
+// Copies and other operators that change nothing go.
+void RemoveNoOps(FunctionalGraph& graph);
+
+// Constants become `full`; a constant scattered into a constant
 // becomes a comparison with an index; random numbers come from one tensor of seeds.
 void RunJointPasses(FunctionalGraph& graph, Names& names);
 

@@ -65,6 +65,8 @@ struct Operation {
   // The first half of a reduction that was split: the sizes before the split. 0: not one.
   Extent unsplit_results = 0;
   Extent unsplit_length = 0;
+  // A reduction of blocks: the elements of all blocks, fewer than blocks of one size have. 0: not one.
+  Extent length_in_blocks = 0;
   // Scatter: body is added to row `row` of the result's memory, at these columns.
   ExpressionId row;
   // Extern: what it calls, on what. Concat: nothing runs. Part: which result of the call.
@@ -82,6 +84,8 @@ struct LoweredGraph {
   std::vector<BufferId> inputs;
   std::vector<BufferView> outputs;  // invalid buffer: an output that isn't there
   bool is_symbolic = false;
+  // Whether what was decided for good holds for the length of the call, too.
+  bool guards_hold = true;
 
   // The element of its storage that a load touches (of a part: of the whole's).
   Index Linear(const Expression& load, const std::vector<Extent>& ranges) const;

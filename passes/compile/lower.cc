@@ -167,17 +167,17 @@ Value Lowering::Copy(const Value& v) {
 ExpressionId Lowering::LoadAt(const Value& v, std::vector<Index> at, const std::vector<Extent>& ranges,
                               const std::vector<ExpressionId>& indirect) {
   const Box& b = box(v);
-  if (v.form == Value::Form::kStrided) {
-    Index linear(v.offset);
-    for (int i = 0; i < v.sizes.size(); ++i) linear = linear + at[static_cast<size_t>(i)] * v.strides[i];
-    linear.Normalize(ranges);
-    return AddLoad(b.buffer, {linear}, true, indirect);
-  }
   if (v.form == Value::Form::kIndexed) {
     for (Index& index : at) index.Normalize(ranges);
     std::vector<Index> inner;
     for (const Index& m : v.map) inner.push_back(m.Substitute(at, ranges));
     at = std::move(inner);
+  }
+  if (v.form == Value::Form::kStrided || !v.strides.empty()) {
+    Index linear(v.offset);
+    for (int i = 0; i < v.strides.size(); ++i) linear = linear + at[static_cast<size_t>(i)] * v.strides[i];
+    linear.Normalize(ranges);
+    return AddLoad(b.buffer, {linear}, true, indirect);
   }
   if (!b.realized()) return expressions().Substitute(b.body, at, ranges, indirect);
   const Buffer& buffer = result_.buffers[b.buffer];

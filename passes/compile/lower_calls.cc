@@ -54,10 +54,15 @@ void Lowering::AlignOperand(size_t i, Value& v) {
 bool Lowering::IsAligned(const Value& v) {
   if (!IsStorage(v)) return false;
   const Shape strides = StridesOf(v);
-  for (int i = 0; i + 1 < strides.size(); ++i) {
-    if (!IsMultiple(strides[i])) return false;
-  }
-  return strides.back().is(1) || v.sizes.back().is(1);
+  const auto is_aligned = [&](const Dims& at) {
+    for (int i = 0; i + 1 < at.size(); ++i) {
+      if (at[i] % kAttentionAlignment != 0) return false;
+    }
+    return strides.back().is(1) || v.sizes.back().is(1);
+  };
+  const bool aligned = is_aligned(strides.Hint());
+  result_.guards_hold = result_.guards_hold && aligned == is_aligned(strides.Now());
+  return aligned;
 }
 
 void Lowering::AlignMask(Value& v, const Shape& given) {

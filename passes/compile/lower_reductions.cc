@@ -124,15 +124,10 @@ bool Lowering::UsesReduced(const Index& read, int first, const std::vector<Exten
   return false;
 }
 
-Value Lowering::ReduceInSteps(ReductionKind kind, ExpressionId body, const Shape& kept, const Shape& reduced,
-                              DType type, const ReductionPlan& plan) {
+ExpressionId Lowering::BodyOfBlock(ExpressionId body, const Shape& kept, const Shape& reduced, Extent splits) {
   const Extent length = Product(reduced);
-  const Extent splits = plan.splits;
   const Extent block = (length + splits - 1) / splits;
-  // Variables: the result's, the block's number, the place in the block.
   const int block_variable = kept.size();
-  Shape partial_sizes = kept;
-  partial_sizes.Append(splits);
   // First with one flat variable for all that is reduced, then that as block and place.
   std::vector<Extent> flat_ranges = RangesOf(kept);
   flat_ranges.push_back(length);
@@ -141,11 +136,22 @@ Value Lowering::ReduceInSteps(ReductionKind kind, ExpressionId body, const Shape
     flat.push_back(index.Substitute({Index::Variable(block_variable)}, flat_ranges));
   }
   const ExpressionId by_number = expressions().Substitute(body, flat, flat_ranges);
-  std::vector<Extent> ranges = RangesOf(partial_sizes);
+  std::vector<Extent> ranges = RangesOf(kept);
+  ranges.push_back(splits);
   ranges.push_back(block);
   std::vector<Index> map = Identity(kept);
   map.push_back(Index::Variable(block_variable) * block + Index::Variable(block_variable + 1));
-  const ExpressionId by_block = expressions().Substitute(by_number, map, ranges);
+  return expressions().Substitute(by_number, map, ranges);
+}
+
+Value Lowering::ReduceInSteps(ReductionKind kind, ExpressionId body, const Shape& kept, const Shape& reduced,
+                              DType type, const ReductionPlan& plan) {
+  const Extent length = Product(reduced);
+  const Extent splits = plan.splits;
+  const Extent block = (length + splits - 1) / splits;
+  Shape partial_sizes = kept;
+  partial_sizes.Append(splits);
+  const ExpressionId by_block = BodyOfBlock(body, kept, reduced, splits);
   const DType partial_type = IsHalf(type) ? DType::kFloat32 : type;
   const ReductionPlan inner = PlanOf(by_block, partial_sizes, {block});
   Value partial;
@@ -157,10 +163,11 @@ Value Lowering::ReduceInSteps(ReductionKind kind, ExpressionId body, const Shape
   Operation& first = result_.operations[buffer(partial).operation];
   first.unsplit_results = Product(kept);
   first.unsplit_length = length;
+  first.length_in_blocks = length;
   std::vector<Extent> last_ranges = RangesOf(kept);
   last_ranges.push_back(splits);
   std::vector<Index> at = Identity(kept);
-  at.push_back(Index::Variable(block_variable));
+  at.push_back(Index::Variable(kept.size()));
   const ExpressionId last = LoadAt(partial, std::move(at), last_ranges);
   return Realized(AddReduction(kind, last, kept, {splits}, type, plan.hint));
 }
@@ -213,10 +220,35 @@ void Lowering::OnlineSoftmax() {
   const Shape reduced = ReducedSizes(in(0).sizes, mask);
   const ExpressionId body = ReductionBody(in(0), mask, type);
   const ReductionPlan plan = PlanOf(body, kept, reduced);
-  for (int i = 0; i < 2; ++i) {
-    parts_[current_].push_back(
-        Realized(AddReduction(ReductionKind::kOnlineSoftmax, body, kept, reduced, type, plan.hint)));
+  if (plan.splits == 1) {
+    parts_[current_] = MaximumAndSum(body, kept, reduced, type, plan.hint);
+    return;
   }
+  const Extent splits = plan.splits;
+  Shape partial_sizes = kept;
+  partial_sizes.Append(splits);
+  const Extent block = (Product(reduced) + splits - 1) / splits;
+  const ExpressionId by_block = BodyOfBlock(body, kept, reduced, splits);
+  const std::vector<Value> partial = MaximumAndSum(by_block, partial_sizes, {block}, type, plan.hint);
+  for (const Value& v : partial) result_.operations[buffer(v).operation].length_in_blocks = Product(reduced);
+  // Of a block's maximum m and sum s, the exponential of m + log(s) is what the block adds.
+  std::vector<Extent> ranges = RangesOf(kept);
+  ranges.push_back(splits);
+  std::vector<Index> at = Identity(kept);
+  at.push_back(Index::Variable(kept.size()));
+  const ExpressionId maximum = LoadAt(partial[0], at, ranges);
+  const ExpressionId sum = LoadAt(partial[1], at, ranges);
+  const ExpressionId combined = Call("add", {maximum, Call("log", {sum}, type)}, type);
+  parts_[current_] = MaximumAndSum(combined, kept, {splits}, type, plan.hint);
+}
+
+std::vector<Value> Lowering::MaximumAndSum(ExpressionId body, const Shape& kept, const Shape& reduced, DType type,
+                                           ReductionHint hint) {
+  std::vector<Value> parts;
+  for (int i = 0; i < 2; ++i) {
+    parts.push_back(Realized(AddReduction(ReductionKind::kOnlineSoftmax, body, kept, reduced, type, hint)));
+  }
+  return parts;
 }
 
 }  // namespace tidemark::compile

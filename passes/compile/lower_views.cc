@@ -19,7 +19,12 @@ Value Lowering::Indexed(const Value& v, const Shape& sizes, std::vector<Index> m
     for (const Index& m : v.map) composed.push_back(m.Substitute(map, RangesOf(sizes)));
     map = std::move(composed);
   }
-  return {.form = Value::Form::kIndexed, .box = v.box, .sizes = sizes, .map = std::move(map)};
+  return {.form = Value::Form::kIndexed,
+          .box = v.box,
+          .sizes = sizes,
+          .map = std::move(map),
+          .strides = v.strides,
+          .offset = v.offset};
 }
 
 void Lowering::FixForView(const Value& v) {
@@ -95,9 +100,9 @@ BufferView Lowering::RealizeInput(Value& v) {
 bool Lowering::MakeStrided(Value& v) {
   if (!box(v).realized()) return false;
   FreezeLayout(buffer(v));
-  const Buffer& b = buffer(v);
-  Index linear;
-  for (int i = 0; i < b.sizes.size(); ++i) linear = linear + v.map[static_cast<size_t>(i)] * b.strides[i];
+  const Shape& shown = v.strides.empty() ? buffer(v).strides : v.strides;
+  Index linear(v.offset);
+  for (int i = 0; i < shown.size(); ++i) linear = linear + v.map[static_cast<size_t>(i)] * shown[i];
   linear = linear.Pinned(false);
   linear.Normalize(RangesOf(v.sizes));
   if (!linear.IsAffine()) return false;

@@ -37,7 +37,7 @@ struct Box {
 struct Value {
   enum class Form : uint8_t {
     kPlain,    // as it is
-    kIndexed,  // element i is the box's element map(i)
+    kIndexed,  // element i is the box's element map(i); with strides, element map(i) of what they show
     kStrided,  // strides and an offset on the box's buffer
   };
   Form form = Form::kPlain;
@@ -258,6 +258,9 @@ class Lowering {
   ReductionPlan PlanOf(ExpressionId body, const Shape& kept, const Shape& reduced);
   static bool IsFullRead(const Index& read, const std::vector<Extent>& ranges);
   static bool UsesReduced(const Index& read, int first, const std::vector<Extent>& ranges);
+  // The body of one block of a reduction in `splits` blocks: for result index variables, the block's number, the place
+  // in the block.
+  ExpressionId BodyOfBlock(ExpressionId body, const Shape& kept, const Shape& reduced, Extent splits);
   Value ReduceInSteps(ReductionKind kind, ExpressionId body, const Shape& kept, const Shape& reduced, DType type,
                       const ReductionPlan& plan);
   void Sum();
@@ -266,7 +269,11 @@ class Lowering {
 
   // Welford's algorithm: mean, sum of squares (M2) and a weight that nobody reads.
   void VarMean();
+  // A row's maximum and its sum of exponentials less that: two reductions of one body, of blocks first if rows are long
+  // and few.
   void OnlineSoftmax();
+  std::vector<Value> MaximumAndSum(ExpressionId body, const Shape& kept, const Shape& reduced, DType type,
+                                   ReductionHint hint);
 
   // --- Library calls
 

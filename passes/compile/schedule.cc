@@ -14,6 +14,23 @@ void AddOnce(std::vector<T>& list, const T& item) {
   if (std::ranges::find(list, item) == list.end()) list.push_back(item);
 }
 
+// The operation's dimensions as indices over the loops of a split.
+void MapSplitLoops(const Operation& op, const Unit::Loops& loops, std::vector<Index>& map, std::vector<Extent>& sizes) {
+  Shape whole;
+  for (const int d : loops.whole) whole.Append(op.sizes[d]);
+  Shape split;
+  for (const Extent e : loops.split) split.Append(e);
+  std::vector<Index> ordered(loops.split.size());
+  for (const int i : loops.order) {
+    ordered[static_cast<size_t>(i)] = Index::Variable(static_cast<int>(sizes.size()));
+    sizes.push_back(loops.split[static_cast<size_t>(i)]);
+  }
+  const std::vector<Index> flat = ReshapeIndices(whole, split);
+  for (size_t i = 0; i < loops.whole.size(); ++i) {
+    map[static_cast<size_t>(loops.whole[i])] = flat[i].Substitute(ordered, sizes);
+  }
+}
+
 }  // namespace
 
 Schedule::Schedule(const LoweredGraph& lowered) : graph(lowered) {
@@ -46,7 +63,7 @@ Schedule::Schedule(const LoweredGraph& lowered) : graph(lowered) {
         strides.push_back(!scatter ? written[d].hint() : d == op.sizes.size() - 1 ? written.back().hint() : 0);
       }
       const std::vector<int> picked = PickLoopOrder({strides}, loop_sizes);
-      for (size_t k = picked.size(); k-- > 0;) unit.loop_order.push_back(dims[static_cast<size_t>(picked[k])]);
+      for (size_t k = picked.size(); k-- > 0;) unit.loops.order.push_back(dims[static_cast<size_t>(picked[k])]);
     }
     Refresh(OperationId(i));
     order.push_back(OperationId(i));
@@ -91,9 +108,14 @@ void Schedule::Refresh(OperationId id) {
   unit.sizes.clear();
   unit.reduced.clear();
   std::vector<Index> map(static_cast<size_t>(op.sizes.size() + op.reduced.size()));
-  for (const int d : unit.loop_order) {
-    map[static_cast<size_t>(d)] = Index::Variable(static_cast<int>(unit.sizes.size()));
-    unit.sizes.push_back(op.sizes[d]);
+  const Unit::Loops& loops = unit.loops;
+  if (loops.split.empty()) {
+    for (const int d : loops.order) {
+      map[static_cast<size_t>(d)] = Index::Variable(static_cast<int>(unit.sizes.size()));
+      unit.sizes.push_back(op.sizes[d]);
+    }
+  } else {
+    MapSplitLoops(op, loops, map, unit.sizes);
   }
   for (int d = 0; d < op.reduced.size(); ++d) {
     if (op.reduced[d].is(1)) continue;

@@ -48,8 +48,16 @@ class OperationSet {
 
 // An operation in the scheduler's eyes.
 struct Unit {
-  std::vector<int> loop_order;  // of the operation's dimensions of more than one element, outermost first
-  std::vector<Extent> sizes;    // of those loops; then of the reduction's
+  // Which loops an operation runs, and in which order: its dimensions of more than one element, outermost first; or, if
+  // `split` isn't empty, what those loops are together, as loops of these sizes instead.
+  struct Loops {
+    std::vector<int> order;  // of dimensions, or of `split`
+    std::vector<int> whole;  // with a split: the dimensions, outermost first
+    std::vector<Extent> split;
+    bool operator==(const Loops&) const = default;
+  };
+  Loops loops;
+  std::vector<Extent> sizes;  // of those loops; then of the reduction's
   std::vector<Extent> reduced;
   std::vector<Access> reads;  // each once, in order of evaluation
   std::vector<Access> writes;
@@ -71,12 +79,13 @@ struct BufferUsers {
 struct Schedule {
   explicit Schedule(const LoweredGraph& lowered);
 
-  // Reads and writes again, after loop_order has changed.
+  // Reads and writes again, after the loops have changed.
   void Refresh(OperationId id);
   // Operations that must run before, as buffers; by their names.
   std::vector<BufferId> UnmetDependencies(OperationId id) const;
 
   const LoweredGraph& graph;
+  bool guards_hold = true;  // as LoweredGraph::guards_hold
   Column<OperationId, Unit> units;
   std::vector<OperationId> order;  // those that aren't dead
   Column<BufferId, BufferUsers> users;

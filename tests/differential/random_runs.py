@@ -2,7 +2,7 @@
 """Writes random run files: random_runs.py --seed N --count K --out DIR.
 
 Each is a small run (milliseconds to simulate) of one of the families with random widths, lengths, heads, precision,
-attention, optimizer, checkpoints and loop. With --tidemark PROGRAM, `PROGRAM validate RUN --backend pytorch` compares
+attention, optimizer, checkpoints and loop; with --compiled, one under torch.compile. With --tidemark PROGRAM, `PROGRAM validate RUN --backend pytorch` compares
 each with the installed PyTorch, event by event; exit code 1 where one differs, 3 where there is no PyTorch.
 """
 import argparse
@@ -85,6 +85,48 @@ def random_optimizer(r):
     return optimizer
 
 
+def random_compiled_run(seed):
+    """nanoGPT's GPT-2 or Llama under nanoGPT's loop: what compiled runs are predicted for event by event."""
+    r = random.Random(seed)
+    family = r.choice(["gpt2", "llama"])
+    head_dim = r.choice([32, 40, 48, 64, 80, 96, 128])
+    heads = r.choice([h for h in (1, 2, 3, 4, 5, 6, 8) if h * head_dim <= 512])
+    hidden = heads * head_dim
+    context = r.choice([16, 32, 64, 77, 100, 128, 256, 333, 512, 1024])
+    model = {
+        "family": family,
+        "layers": r.randint(1, 4),
+        "hidden": hidden,
+        "heads": heads,
+        "vocab": r.choice([257, 512, 1000, 1009, 4096, 12007, 32000, 50257, 50304]),
+        "context": context,
+        "bias": r.random() < 0.4,
+        "tied_embeddings": r.random() < 0.7,
+        "dropout": r.choice([0.0, 0.0, 0.1, 0.2]) if family == "gpt2" else 0.0,
+    }
+    if family == "llama":
+        model["kv_heads"] = r.choice([k for k in range(1, heads + 1) if heads % k == 0])
+        model["ffn"] = r.choice([2 * hidden, 8 * hidden // 24 * 8, 3 * hidden + 8, 688])
+    lengths = [context, max(2, context // 2), max(2, context - 3), r.randint(2, context)]
+    training = {
+        "micro_batch": min(r.choice([1, 1, 2, 3, 4, 5, 7, 8, 12, 16]), max(1, 8192 // context)),
+        "sequence": [r.choice(lengths) for _ in range(r.randint(2, 4))] if r.random() < 0.3 else r.choice(lengths),
+        "gradient_accumulation": r.choice([1, 1, 1, 2, 3]),
+        "precision": r.choice(["fp32", "amp-fp16", "amp-bf16", "amp-bf16", "bf16"]),
+        "optimizer": {"name": "adamw", "implementation": r.choice(["fused", "foreach"])},
+        "grad_clip": r.choice([0.0, 1.0]),
+        "steps": r.choice([2, 3]),
+        "loop": "nanogpt",
+        "compile": True,
+    }
+    if r.random() < 0.4:
+        training["evaluation"] = {"every": r.choice([1, 2]), "batches": r.choice([1, 2])}
+    run = {"framework": "pytorch-2.14", "model": model, "training": training, "device": r.choice(DEVICES)}
+    if r.random() < 0.25:
+        run["passes"] = [{"recompute": {"policy": "full"}}]
+    return run
+
+
 def random_run(seed, families):
     r = random.Random(seed)
     model = random_model(r, r.choice(families))
@@ -100,13 +142,14 @@ def main():
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--count", type=int, default=10)
     p.add_argument("--families", default=",".join(FAMILIES))
+    p.add_argument("--compiled", action="store_true", help="runs under torch.compile, GPT-2 and Llama")
     p.add_argument("--out", required=True)
     p.add_argument("--tidemark")
     a = p.parse_args()
     failed = 0
     Path(a.out).mkdir(parents=True, exist_ok=True)
     for seed in range(a.seed, a.seed + a.count):
-        run = random_run(seed, a.families.split(","))
+        run = random_compiled_run(seed) if a.compiled else random_run(seed, a.families.split(","))
         path = Path(a.out, f"run-{seed}.yaml")
         path.write_text(json.dumps(run, indent=1) + "\n")
         if not a.tidemark:

@@ -68,6 +68,14 @@ TEST(CompiledExecution, Gpt2WithEvaluationAndAnotherLength) {
   ExpectEqualToEager(run, kFp32);
 }
 
+// Rows of more than 8192 elements, fewer than two for each multiprocessor, are reduced in blocks; the last block is
+// shorter than the others.
+TEST(CompiledExecution, Gpt2WithFewLongRowsOfLogits) {
+  RunConfig run = TinyRun();
+  run.model.vocab = 8263;
+  ExpectEqualToEager(run, kFp32);
+}
+
 TEST(CompiledExecution, Gpt2WithCheckpointedBlocks) {
   RunConfig run = TinyRun();
   run.passes = {RecomputePass{.policy = RecomputePolicy::kFull}};

@@ -17,7 +17,10 @@ Tensor PackGroups(const Tensor& query, int64_t times) {
 Tensor RepeatKeyValue(const Tensor& heads, int64_t times) {
   if (times == 1) return heads;
   const int64_t batch = heads.size(0), groups = heads.size(1), length = heads.size(2), dim = heads.size(3);
-  const Tensor stretched = Expand(Unsqueeze(heads, 2), {batch, groups, times, length, dim});
+  Tensor one = Unsqueeze(heads, 2);
+  // heads[:, :, None, :, :]: Python leaves out slices of everything where it knows that they are.
+  if (heads.tracer().open_length) one = Slice(one, 3, 0, length);
+  const Tensor stretched = Expand(one, {batch, groups, times, length, dim});
   return Reshape(stretched, {batch, groups * times, length, dim});
 }
 

@@ -60,9 +60,10 @@ class Planner {
     }
     front_.measured = static_cast<int>(seen_.size());
     KeepTheFront();
-    front_.bound = [mixer, program, base = base_time_](Bytes bytes) -> TimeBound {
+    front_.bound = [mixer, program, base = base_time_](Bytes bytes, const MeasuredPlan& plan) -> TimeBound {
       if (program == nullptr) return {base + mixer->LeastTime(bytes)};
-      return {base + program->Solve(bytes).at_least, true};
+      const std::vector<bool> known = program->TakenBy(plan.plan);
+      return {base + program->Solve(bytes, RecomputeProgram::kMostNodes, &known).at_least, true};
     };
     return std::move(front_);
   }
@@ -103,11 +104,15 @@ class Planner {
     const Bytes most = program.LiveOf(nothing);
     const Bytes least = program.LiveOf(std::vector<bool>(decisions_.size(), true));
     int nodes = 0;
+    std::vector<bool> known;  // the optimum of the target before: it stays within this one, too
     for (int i = 0; i < kProgramTargets && nodes < kProgramNodes; ++i) {
       const Bytes target = least + Bytes((most - least).count() / kProgramTargets * i);
-      const RecomputeProgram::Answer answer = program.Solve(target, kProgramNodes - nodes);
+      const RecomputeProgram::Answer answer =
+          program.Solve(target, kProgramNodes - nodes, known.empty() ? nullptr : &known);
       nodes += answer.nodes;
-      if (answer.proven) RETURN_IF_ERROR(Measure(program.PlanOf(answer.taken)));
+      if (!answer.proven) continue;
+      RETURN_IF_ERROR(Measure(program.PlanOf(answer.taken)));
+      known = answer.taken;
     }
     return {};
   }
@@ -205,7 +210,7 @@ class Planner {
 std::string Quality(const PlanFront& front, const MeasuredPlan& chosen, Bytes budget, int64_t steps) {
   if (front.exhaustive) return fmt::format("the optimum: all {} plans were measured", front.measured);
   const Nanos base = front.plans.front().time;
-  const TimeBound bound = front.bound(budget);
+  const TimeBound bound = front.bound(budget, chosen);
   const double above = std::max(0.0, chosen.time.count() - bound.time.count());
   if (bound.of_all_plans && above <= kSameTime * base.count()) {
     return fmt::format(

@@ -233,7 +233,7 @@ void CompareWithAll(const PlanFront& front, const std::vector<Measured>& all, co
       if (other.reserved <= budget.reserved) best = std::min(best, other.time);
     }
     ASSERT_NE(plan, nullptr) << name << ", budget " << budget.reserved.count();
-    ASSERT_LE(front.bound(budget.reserved).time.count(), best.count() * (1 + 1e-9));
+    ASSERT_LE(front.bound(budget.reserved, *plan).time.count(), best.count() * (1 + 1e-9));
     distance.Take(plan->time, best, name + ", budget " + std::to_string(budget.reserved.count()));
   }
 }
@@ -305,7 +305,7 @@ TEST(RecomputeBudget, IsWithinTwoPercentOfWhatTheIntegerProgramProves) {
         const Bytes budget = least + Bytes((most - least).count() / kSteps * i);
         const MeasuredPlan* plan = ChoosePlan(*front, budget);
         ASSERT_NE(plan, nullptr);
-        const TimeBound bound = front->bound(budget);
+        const TimeBound bound = front->bound(budget, *plan);
         ASSERT_TRUE(bound.of_all_plans);
         ASSERT_GE(plan->time.count(), bound.time.count() * (1 - 1e-9));
         (reserved ? physical : live).Take(plan->time, bound.time, name + ", budget " + std::to_string(budget.count()));

@@ -140,22 +140,41 @@ class Planner {
   }
 
   // Measures what each plan of the front becomes when one decision is taken the other way, and so on for what that
-  // brings to the front; at most about `count` plans.
+  // brings to the front; where nothing is left of that, two decisions. At most about `count` plans.
   Status Explore(size_t count) {
     const size_t most = seen_.size() + count;
-    for (;;) {
+    while (seen_.size() < most) {
       KeepTheFront();
-      const auto next = std::ranges::find(front_.plans, false, &MeasuredPlan::explored);
-      if (next == front_.plans.end() || seen_.size() >= most) return {};
-      next->explored = true;
-      const RecomputePlan plan = next->plan;
-      for (const RecomputeDecision& decision : decisions_) {
-        RecomputePlan changed = plan;
-        const bool taken = plan[decision.storages.front()] == decision.keep;
-        Enter(decision, taken ? Keep::kAsItIs : decision.keep, changed);
-        RETURN_IF_ERROR(Measure(std::move(changed)));
+      if (const auto next = std::ranges::find(front_.plans, false, &MeasuredPlan::explored);
+          next != front_.plans.end()) {
+        next->explored = true;
+        const RecomputePlan plan = next->plan;
+        for (const RecomputeDecision& decision : decisions_) RETURN_IF_ERROR(Measure(Turned(plan, decision)));
+        continue;
+      }
+      const auto next = std::ranges::find(front_.plans, false, &MeasuredPlan::paired);
+      if (next == front_.plans.end()) return {};
+      next->paired = true;
+      RETURN_IF_ERROR(MeasurePairs(RecomputePlan(next->plan), most));
+    }
+    return {};
+  }
+
+  // The plan with a decision taken the other way.
+  static RecomputePlan Turned(RecomputePlan plan, const RecomputeDecision& decision) {
+    const bool taken = plan[decision.storages.front()] == decision.keep;
+    Enter(decision, taken ? Keep::kAsItIs : decision.keep, plan);
+    return plan;
+  }
+
+  Status MeasurePairs(const RecomputePlan& plan, size_t most) {
+    for (size_t i = 0; i < decisions_.size(); ++i) {
+      const RecomputePlan first = Turned(plan, decisions_[i]);
+      for (size_t k = i + 1; k < decisions_.size() && seen_.size() < most; ++k) {
+        RETURN_IF_ERROR(Measure(Turned(first, decisions_[k])));
       }
     }
+    return {};
   }
 
   double Gap(size_t k) const {

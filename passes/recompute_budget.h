@@ -10,9 +10,9 @@
 //    (recompute_program.h) go along: the cheapest of all plans whose live bytes stay below each of some targets.
 // 3. Truth. Every plan is carried out and measured: its time, and what the allocator reserves for it.
 // 4. Refinement. Between neighbours among the best plans, plans with a part of the differences are measured too, the
-//    bytes that cost the least time first; in short programs also plans that differ in one decision. Where there are at
-//    most kExhaustive decisions in a micro-step's forward (drop a saved storage; keep one that isn't), every plan is
-//    measured instead: the choice is the optimum then.
+//    bytes that cost the least time first; in short programs also plans that differ in one decision or two. Where there
+//    are at most kExhaustive decisions in a micro-step's forward (drop a saved storage; keep one that isn't), every
+//    plan is measured instead: the choice is the optimum then.
 // 5. The budget chooses among the measured plans: the fastest that fits; of equally fast ones the smallest.
 //
 // The plans don't depend on the budget, so a larger budget never gives a slower plan, nor one with a lower peak; a plan
@@ -39,8 +39,9 @@ struct MeasuredPlan {
   RecomputePlan plan;
   Nanos time;      // of the whole run's ops
   Bytes reserved;  // PassContext::physical_peak, or live bytes where there is none
-  // For the search: whether what lies between it and the next one, and its neighbours, have been measured.
-  bool refined = false, explored = false;
+  // For the search: whether what lies between it and the next one has been measured, and what differs from it in one
+  // decision, or in two.
+  bool refined = false, explored = false, paired = false;
 };
 
 // No plan is faster than `time`: none at all, or none that mixes the regions' options.

@@ -197,6 +197,18 @@ release h3
   EXPECT_THAT(result->notes[0], testing::HasSubstr("the optimum: all 4 plans were measured"));
 }
 
+TEST(RecomputeBudget, SaysWhatTheIntegerProgramProves) {
+  const DeviceSpec device = TinyRun().device;
+  const Graph graph = RandomProgram(4, device);
+  ASSERT_GT(DecisionsOf(RecomputeAnalysis(graph)).size(), kExhaustive);
+  const Bytes budget = LivePeakOf(graph, device).bytes - Bytes(512);
+  const Result<PassResult> result = RecomputeWithin(graph, budget, {.device = device});
+  ASSERT_TRUE(result.ok()) << result.error().message;
+  EXPECT_LE(LivePeakOf(result->graph, device).bytes, budget);
+  EXPECT_THAT(result->notes[0],
+              testing::HasSubstr("the optimum: an integer program proves that no plan within the budget adds less"));
+}
+
 // Tensors of 8 to 32 MiB, so that the allocator's segments count.
 constexpr ProgramSize kLarge = {.batch = 8, .length = 512, .width = 1024};
 

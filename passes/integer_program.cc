@@ -33,7 +33,7 @@ void IntegerProgram::AddRow(std::vector<LinearTerm> terms, double lower, double 
   rows_.push_back({std::move(terms), lower, upper});
 }
 
-IntegerProgram::Solution IntegerProgram::Solve(int max_nodes) const {
+IntegerProgram::Solution IntegerProgram::Solve(int max_nodes, double cutoff) const {
   Silence silence;
   OsiClpSolverInterface linear;
   linear.passInMessageHandler(&silence);
@@ -74,6 +74,7 @@ IntegerProgram::Solution IntegerProgram::Solve(int max_nodes) const {
   model.addCutGenerator(&covers, -99, "covers");
   model.addCutGenerator(&rounding, -99, "rounding");
   model.setMaximumNodes(max_nodes);
+  if (cutoff < kUnbounded) model.setCutoff(cutoff);
   model.setDblParam(CbcModel::CbcAllowableGap, 0);
   model.branchAndBound();
 

@@ -42,8 +42,9 @@ class IntegerProgram {
   int variables() const { return static_cast<int>(variables_.size()); }
   size_t rows() const { return rows_.size(); }
 
-  // Exponential in the integral variables in the worst case; at most `max_nodes` linear programs.
-  Solution Solve(int max_nodes) const;
+  // Among solutions that cost less than `cutoff`; kInfeasible: there is none. Exponential in the integral variables in
+  // the worst case; at most `max_nodes` linear programs.
+  Solution Solve(int max_nodes, double cutoff = kUnbounded) const;
 
  private:
   struct Variable {

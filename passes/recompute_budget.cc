@@ -60,9 +60,10 @@ class Planner {
     }
     front_.measured = static_cast<int>(seen_.size());
     KeepTheFront();
-    front_.bound = [mixer, program, base = base_time_](Bytes bytes) -> TimeBound {
+    front_.bound = [mixer, program, base = base_time_](Bytes bytes, const MeasuredPlan& plan) -> TimeBound {
       if (program == nullptr) return {base + mixer->LeastTime(bytes)};
-      return {base + program->Solve(bytes).at_least, true};
+      const std::vector<bool> known = program->TakenBy(plan.plan);
+      return {base + program->Solve(bytes, RecomputeProgram::kMostNodes, &known).at_least, true};
     };
     return std::move(front_);
   }
@@ -103,11 +104,15 @@ class Planner {
     const Bytes most = program.LiveOf(nothing);
     const Bytes least = program.LiveOf(std::vector<bool>(decisions_.size(), true));
     int nodes = 0;
+    std::vector<bool> known;  // the optimum of the target before: it stays within this one, too
     for (int i = 0; i < kProgramTargets && nodes < kProgramNodes; ++i) {
       const Bytes target = least + Bytes((most - least).count() / kProgramTargets * i);
-      const RecomputeProgram::Answer answer = program.Solve(target, kProgramNodes - nodes);
+      const RecomputeProgram::Answer answer =
+          program.Solve(target, kProgramNodes - nodes, known.empty() ? nullptr : &known);
       nodes += answer.nodes;
-      if (answer.proven) RETURN_IF_ERROR(Measure(program.PlanOf(answer.taken)));
+      if (!answer.proven) continue;
+      RETURN_IF_ERROR(Measure(program.PlanOf(answer.taken)));
+      known = answer.taken;
     }
     return {};
   }
@@ -135,22 +140,41 @@ class Planner {
   }
 
   // Measures what each plan of the front becomes when one decision is taken the other way, and so on for what that
-  // brings to the front; at most about `count` plans.
+  // brings to the front; where nothing is left of that, two decisions. At most about `count` plans.
   Status Explore(size_t count) {
     const size_t most = seen_.size() + count;
-    for (;;) {
+    while (seen_.size() < most) {
       KeepTheFront();
-      const auto next = std::ranges::find(front_.plans, false, &MeasuredPlan::explored);
-      if (next == front_.plans.end() || seen_.size() >= most) return {};
-      next->explored = true;
-      const RecomputePlan plan = next->plan;
-      for (const RecomputeDecision& decision : decisions_) {
-        RecomputePlan changed = plan;
-        const bool taken = plan[decision.storages.front()] == decision.keep;
-        Enter(decision, taken ? Keep::kAsItIs : decision.keep, changed);
-        RETURN_IF_ERROR(Measure(std::move(changed)));
+      if (const auto next = std::ranges::find(front_.plans, false, &MeasuredPlan::explored);
+          next != front_.plans.end()) {
+        next->explored = true;
+        const RecomputePlan plan = next->plan;
+        for (const RecomputeDecision& decision : decisions_) RETURN_IF_ERROR(Measure(Turned(plan, decision)));
+        continue;
+      }
+      const auto next = std::ranges::find(front_.plans, false, &MeasuredPlan::paired);
+      if (next == front_.plans.end()) return {};
+      next->paired = true;
+      RETURN_IF_ERROR(MeasurePairs(RecomputePlan(next->plan), most));
+    }
+    return {};
+  }
+
+  // The plan with a decision taken the other way.
+  static RecomputePlan Turned(RecomputePlan plan, const RecomputeDecision& decision) {
+    const bool taken = plan[decision.storages.front()] == decision.keep;
+    Enter(decision, taken ? Keep::kAsItIs : decision.keep, plan);
+    return plan;
+  }
+
+  Status MeasurePairs(const RecomputePlan& plan, size_t most) {
+    for (size_t i = 0; i < decisions_.size(); ++i) {
+      const RecomputePlan first = Turned(plan, decisions_[i]);
+      for (size_t k = i + 1; k < decisions_.size() && seen_.size() < most; ++k) {
+        RETURN_IF_ERROR(Measure(Turned(first, decisions_[k])));
       }
     }
+    return {};
   }
 
   double Gap(size_t k) const {
@@ -205,7 +229,7 @@ class Planner {
 std::string Quality(const PlanFront& front, const MeasuredPlan& chosen, Bytes budget, int64_t steps) {
   if (front.exhaustive) return fmt::format("the optimum: all {} plans were measured", front.measured);
   const Nanos base = front.plans.front().time;
-  const TimeBound bound = front.bound(budget);
+  const TimeBound bound = front.bound(budget, chosen);
   const double above = std::max(0.0, chosen.time.count() - bound.time.count());
   if (bound.of_all_plans && above <= kSameTime * base.count()) {
     return fmt::format(

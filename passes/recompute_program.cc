@@ -129,7 +129,7 @@ class RecomputeProgram::Model {
     return true;
   }
 
-  Answer Solve(Bytes budget, int max_nodes);
+  Answer Solve(Bytes budget, int max_nodes, const std::vector<bool>* known);
   std::vector<double> ValuesOf(const std::vector<bool>& taken) const { return logic_.ValuesOf(taken); }
   int64_t BlocksIn(const std::vector<double>& values) const {
     int64_t most = 0;
@@ -438,17 +438,24 @@ void RecomputeProgram::Model::EnterMarked(int64_t budget, std::vector<bool>& pre
   }
 }
 
-RecomputeProgram::Answer RecomputeProgram::Model::Solve(Bytes budget, int max_nodes) {
+RecomputeProgram::Answer RecomputeProgram::Model::Solve(Bytes budget, int max_nodes, const std::vector<bool>* known) {
   const int64_t blocks = budget.count() / kBlockStep;
   IntegerProgram program = ProgramWithCosts();
   std::vector<bool> present(instants_.size());
   Answer answer;
+  double cutoff = IntegerProgram::kUnbounded;
+  if (known != nullptr) {
+    const std::vector<double> values = logic_.ValuesOf(*known);
+    if (BlocksIn(values) <= blocks) cutoff = TimeIn(values);
+  }
   for (int round = 0; round < kRounds && answer.nodes < max_nodes; ++round) {
     EnterMarked(blocks, present, program);
-    const IntegerProgram::Solution solution = program.Solve(max_nodes - answer.nodes);
+    const IntegerProgram::Solution solution = program.Solve(max_nodes - answer.nodes, cutoff);
     answer.nodes += solution.nodes;
     if (solution.outcome == IntegerProgram::Outcome::kInfeasible) {
-      answer.possible = false;
+      answer.possible = answer.proven = cutoff < IntegerProgram::kUnbounded;
+      if (answer.proven) answer.at_least = Nanos(cutoff);
+      if (answer.proven) answer.taken = *known;
       return answer;
     }
     answer.at_least = std::max(answer.at_least, Nanos(solution.bound));
@@ -508,8 +515,16 @@ std::unique_ptr<RecomputeProgram> RecomputeProgram::Make(const RecomputeAnalysis
   return std::unique_ptr<RecomputeProgram>(new RecomputeProgram(std::move(model)));
 }
 
-RecomputeProgram::Answer RecomputeProgram::Solve(Bytes budget, int max_nodes) {
-  return model_->Solve(budget, max_nodes);
+RecomputeProgram::Answer RecomputeProgram::Solve(Bytes budget, int max_nodes, const std::vector<bool>* known) {
+  return model_->Solve(budget, max_nodes, known);
+}
+
+std::vector<bool> RecomputeProgram::TakenBy(const RecomputePlan& plan) const {
+  std::vector<bool> taken;
+  for (const RecomputeDecision& decision : model_->decisions()) {
+    taken.push_back(plan[decision.storages.front()] == decision.keep);
+  }
+  return taken;
 }
 
 RecomputePlan RecomputeProgram::PlanOf(const std::vector<bool>& taken) const {

@@ -40,9 +40,9 @@ std::vector<RecomputeDecision> DecisionsOf(const RecomputeAnalysis& analysis);
 class RecomputeProgram {
  public:
   // Up to here the program is made. Limits are counts, not seconds: answers don't depend on the machine.
-  static constexpr size_t kMostDecisions = 40;
+  static constexpr size_t kMostDecisions = 64;
   static constexpr size_t kMostSteps = 1500;  // of the run's program
-  static constexpr int kMostNodes = 2000;     // of branch and bound in one answer
+  static constexpr int kMostNodes = 600;     // of branch and bound in one answer
 
   struct Answer {
     bool possible = true;     // false: no plan stays within the budget
@@ -58,8 +58,11 @@ class RecomputeProgram {
                                                 std::vector<RecomputeDecision> decisions, const DeviceSpec& device);
   ~RecomputeProgram();
 
-  // Not const: it remembers the instants that mattered. About a millisecond for each node at 40 decisions.
-  Answer Solve(Bytes budget, int max_nodes = kMostNodes);
+  // `known`: a plan within the budget, if there is one; finding out that nothing is better takes less than finding the
+  // best. Not const: it remembers the instants that mattered. One to two milliseconds a node.
+  Answer Solve(Bytes budget, int max_nodes = kMostNodes, const std::vector<bool>* known = nullptr);
+  // By decision: whether the plan takes it.
+  std::vector<bool> TakenBy(const RecomputePlan& plan) const;
   RecomputePlan PlanOf(const std::vector<bool>& taken) const;
   // Live bytes and added time of a plan by the program's own rules.
   Bytes LiveOf(const std::vector<bool>& taken) const;

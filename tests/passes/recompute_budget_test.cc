@@ -197,6 +197,18 @@ release h3
   EXPECT_THAT(result->notes[0], testing::HasSubstr("the optimum: all 4 plans were measured"));
 }
 
+TEST(RecomputeBudget, SaysWhatTheIntegerProgramProves) {
+  const DeviceSpec device = TinyRun().device;
+  const Graph graph = RandomProgram(4, device);
+  ASSERT_GT(DecisionsOf(RecomputeAnalysis(graph)).size(), kExhaustive);
+  const Bytes budget = LivePeakOf(graph, device).bytes - Bytes(512);
+  const Result<PassResult> result = RecomputeWithin(graph, budget, {.device = device});
+  ASSERT_TRUE(result.ok()) << result.error().message;
+  EXPECT_LE(LivePeakOf(result->graph, device).bytes, budget);
+  EXPECT_THAT(result->notes[0],
+              testing::HasSubstr("the optimum: an integer program proves that no plan within the budget adds less"));
+}
+
 // Tensors of 8 to 32 MiB, so that the allocator's segments count.
 constexpr ProgramSize kLarge = {.batch = 8, .length = 512, .width = 1024};
 
@@ -233,7 +245,7 @@ void CompareWithAll(const PlanFront& front, const std::vector<Measured>& all, co
       if (other.reserved <= budget.reserved) best = std::min(best, other.time);
     }
     ASSERT_NE(plan, nullptr) << name << ", budget " << budget.reserved.count();
-    ASSERT_LE(front.bound(budget.reserved).time.count(), best.count() * (1 + 1e-9));
+    ASSERT_LE(front.bound(budget.reserved, *plan).time.count(), best.count() * (1 + 1e-9));
     distance.Take(plan->time, best, name + ", budget " + std::to_string(budget.reserved.count()));
   }
 }
@@ -305,7 +317,7 @@ TEST(RecomputeBudget, IsWithinTwoPercentOfWhatTheIntegerProgramProves) {
         const Bytes budget = least + Bytes((most - least).count() / kSteps * i);
         const MeasuredPlan* plan = ChoosePlan(*front, budget);
         ASSERT_NE(plan, nullptr);
-        const TimeBound bound = front->bound(budget);
+        const TimeBound bound = front->bound(budget, *plan);
         ASSERT_TRUE(bound.of_all_plans);
         ASSERT_GE(plan->time.count(), bound.time.count() * (1 - 1e-9));
         (reserved ? physical : live).Take(plan->time, bound.time, name + ", budget " + std::to_string(budget.count()));

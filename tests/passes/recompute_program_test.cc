@@ -72,6 +72,13 @@ TEST(RecomputeProgram, FindsTheOptimumOfRandomPrograms) {
       ASSERT_TRUE(answer.proven);
       ASSERT_NEAR(answer.at_least.count(), least, 1e-3) << "budget " << budget.count();
       ASSERT_LE(program->LiveOf(answer.taken), budget);
+      for (const Plan& plan : all) {  // knowing a plan, good or bad, changes nothing
+        if (plan.live != budget) continue;
+        const RecomputeProgram::Answer informed = program->Solve(budget, RecomputeProgram::kMostNodes, &plan.taken);
+        ASSERT_TRUE(informed.proven);
+        ASSERT_NEAR(informed.at_least.count(), least, 1e-3) << "budget " << budget.count();
+        break;
+      }
     }
     EXPECT_FALSE(program->Solve(budgets.front() - Bytes(1)).possible);
   }

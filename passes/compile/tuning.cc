@@ -3,27 +3,20 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
-#include <bit>
 #include <iterator>
 #include <map>
 #include <string>
+
+#include "passes/compile/configurations.h"
 
 namespace tidemark::compile {
 namespace {
 
 constexpr int64_t kPersistentInner = 1024;  // rows of up to so many elements are held in registers
 constexpr int64_t kPersistent = 64;         // where neighbours in the reduction aren't neighbours in memory
-constexpr int64_t kPersistentBlock = 4096;  // elements
-constexpr std::array<int64_t, 4> kRowsPerBlock = {1, 8, 32, 128};
-constexpr int64_t kOneInnerConfiguration = 256;
 constexpr int64_t kInnerRatio = 32;
 constexpr int64_t kSmallInnerRatio = 16;
 constexpr int64_t kSmallInnerLength = 512;
-constexpr int64_t kSmallPointwise = 256;
-constexpr int kLoopedConfigurations = 6;
-
-int64_t PowerOfTwo(int64_t n) { return static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(n))); }
 
 // The code of a kernel with its buffers numbered in order of appearance: equal texts are one kernel.
 class Signature {
@@ -140,16 +133,27 @@ bool RunsAlongReduction(const LoweredGraph& graph, const Schedule& schedule, con
   }
   along_results = std::max<int64_t>(along_results, 1);
   if (along_reduction >= kInnerRatio * along_results) return true;
-  return along_reduction >= kSmallInnerRatio * along_results &&
-         PowerOfTwo(reduction.length.hint()) <= kSmallInnerLength;
+  return along_reduction >= kSmallInnerRatio * along_results && RoundedUp(reduction.length.hint()) <= kSmallInnerLength;
+}
+
+// Distinct loads of a kernel and its reductions.
+int64_t LoadsAndReductions(const LoweredGraph& graph, const Schedule& schedule, const Kernel& kernel) {
+  std::vector<Access> loads;
+  int64_t reductions = 0;
+  for (const OperationId id : kernel.operations) {
+    reductions += graph.operations[id].is_reduction() ? 1 : 0;
+    for (const Access& read : schedule.units[id].reads) {
+      if (!read.is_whole && std::ranges::find(loads, read) == loads.end()) loads.push_back(read);
+    }
+  }
+  return static_cast<int64_t>(loads.size()) + reductions;
 }
 
 int Configurations(const LoweredGraph& graph, const Schedule& schedule, const Kernel& kernel) {
   const auto reduction =
       std::ranges::find_if(kernel.operations, [&](OperationId id) { return graph.operations[id].is_reduction(); });
   if (reduction == kernel.operations.end()) {
-    const Unit& unit = schedule.units[kernel.operations[0]];
-    return PowerOfTwo(unit.results.hint()) < kSmallPointwise ? 1 : 2;
+    return PointwiseConfigurations(schedule.units[kernel.operations[0]].results.hint());
   }
   if (kernel.rows > 0) return 1;
   ReductionHint hint = graph.operations[*reduction].hint;
@@ -160,14 +164,12 @@ int Configurations(const LoweredGraph& graph, const Schedule& schedule, const Ke
   const Unit& unit = schedule.units[*reduction];
   if (hint == ReductionHint::kDefault && RunsAlongReduction(graph, schedule, kernel, unit))
     hint = ReductionHint::kInner;
-  const int64_t results = PowerOfTwo(unit.results.hint());
-  const int64_t length = PowerOfTwo(unit.length.hint());
-  const bool persistent = unit.length.hint() <= (hint == ReductionHint::kInner ? kPersistentInner : kPersistent);
-  if (!persistent) return hint == ReductionHint::kDefault ? kLoopedConfigurations : 1;
-  if (hint == ReductionHint::kOuter || (hint == ReductionHint::kInner && length >= kOneInnerConfiguration)) return 1;
-  const auto count = std::ranges::count_if(
-      kRowsPerBlock, [&](int64_t rows) { return rows == 1 || (length * rows <= kPersistentBlock && rows <= results); });
-  return static_cast<int>(count);
+  const int64_t results = unit.results.hint();
+  const int64_t length = unit.length.hint();
+  const bool is_open = length != unit.length.now();
+  if (!is_open && length <= (hint == ReductionHint::kInner ? kPersistentInner : kPersistent))
+    return PersistentConfigurations(results, length, hint);
+  return LoopedConfigurations(results, length, LoadsAndReductions(graph, schedule, kernel), hint);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "graph/tracer.h"
+#include "passes/compile/configurations.h"
 #include "passes/compile/pad_mm.h"
 #include "passes/compile/tuning.h"
 
@@ -90,6 +91,29 @@ TEST(TimedProducts, AreTimedOnce) {
   TimeProducts(tracer, products, cache);
   EXPECT_EQ(tracer.graph().ops.size(), ops);
   EXPECT_EQ(tracer.live_bytes(), Bytes());
+}
+
+// As many as PyTorch 2.14's own functions return.
+TEST(Configurations, AreThoseThatDiffer) {
+  const std::vector<int64_t> results = {1, 2, 4, 8, 32, 128, 1024, 8192, 65536, 1048576};
+  const auto looped = [&](int64_t length) {
+    std::vector<int> counts;
+    for (const int64_t n : results) counts.push_back(LoopedConfigurations(n, length, 2, ReductionHint::kDefault));
+    return counts;
+  };
+  EXPECT_EQ(looped(128), (std::vector{3, 3, 5, 6, 6, 6, 6, 6, 6, 6}));
+  EXPECT_EQ(looped(200), (std::vector{3, 3, 5, 5, 5, 5, 5, 5, 5, 5}));
+  EXPECT_EQ(looped(512), (std::vector{3, 4, 6, 6, 6, 6, 6, 6, 6, 6}));
+  EXPECT_EQ(looped(1024), (std::vector{4, 5, 6, 6, 6, 6, 6, 6, 6, 6}));
+  EXPECT_EQ(looped(16384), (std::vector{4, 4, 5, 5, 5, 5, 5, 5, 5, 5}));
+  EXPECT_EQ(LoopedConfigurations(8192, 50304, 3, ReductionHint::kInner), 1);
+  EXPECT_EQ(PersistentConfigurations(8192, 16, ReductionHint::kDefault), 4);
+  EXPECT_EQ(PersistentConfigurations(64, 64, ReductionHint::kDefault), 3);
+  EXPECT_EQ(PersistentConfigurations(8192, 128, ReductionHint::kInner), 3);
+  EXPECT_EQ(PersistentConfigurations(8192, 384, ReductionHint::kInner), 1);
+  EXPECT_EQ(PersistentConfigurations(8192, 64, ReductionHint::kOuter), 1);
+  EXPECT_EQ(PointwiseConfigurations(128), 1);
+  EXPECT_EQ(PointwiseConfigurations(129), 2);
 }
 
 TEST(Copies, FitOneBesideTheOther) {

@@ -1,0 +1,27 @@
+// How a kernel with reductions goes through their elements.
+// Source: PyTorch 2.14, torch/_inductor/choices.py (should_use_persistent_reduction), codegen/simd_kernel_features.py,
+// codegen/simd.py (generate_node_schedule).
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "passes/compile/schedule.h"
+
+namespace tidemark::compile {
+
+struct ReductionKernel {
+  Extent results = 1;
+  Extent length = 1;
+  ReductionHint hint = ReductionHint::kDefault;
+  bool is_persistent = false;  // all elements of a result are in registers at once; else loops go through them
+};
+
+// Of a kernel of these operations; none: nothing is reduced. O(operations · accesses).
+std::optional<ReductionKernel> DescribeReduction(const Schedule& schedule, const std::vector<OperationId>& operations);
+
+// Results of the operations, which run in this order, that a looped reduction writes in one loop over its elements and
+// reads in a later one. They have to be in memory, whoever else reads them. O(operations · accesses).
+std::vector<BufferId> ReadByLaterLoops(const Schedule& schedule, const std::vector<OperationId>& operations);
+
+}  // namespace tidemark::compile

@@ -104,9 +104,11 @@ class Decomposition {
   }
 
   // --- Attention: a tuple of which PyTorch names every part.
-  void Attention(const char* base, const std::vector<std::pair<int, size_t>>& parts, int part_count) {
+  NodeId Attention(const char* base, const std::vector<std::pair<int, size_t>>& parts, int part_count,
+                   const std::vector<NodeId>& further_operands = {}) {
     std::vector<NodeId> operands;
     for (size_t i = 0; i < inputs(); ++i) operands.push_back(in(i));
+    operands.insert(operands.end(), further_operands.begin(), further_operands.end());
     std::vector<TensorType> types(static_cast<size_t>(part_count));
     for (const auto& [part, result] : parts) types[static_cast<size_t>(part)] = out_type(result);
     const NodeId tuple = b_.AddTuple(op_->kind, base, std::move(operands), std::move(types));
@@ -120,6 +122,32 @@ class Decomposition {
       Define(result, b_.GetItem(tuple, part));
     }
     b_.names().Skip("getitem", part_count - named);
+    return tuple;
+  }
+
+  void EfficientForward() {
+    // Captured: (seed, offset,) result, (log of the sums).
+    const bool seeds = op_->results > 2;
+    const bool seeds_on_host = !seeds && integer(1).hint() > 0 && op_->results == 2;
+    std::vector<std::pair<int, size_t>> parts = {{0, seeds ? 2U : 0U}};
+    if (op_->results % 2 == 0) parts.emplace_back(1, seeds ? 3U : 1U);
+    if (seeds) parts.insert(parts.end(), {{2, 0U}, {3, 1U}});
+    const NodeId tuple = Attention("_scaled_dot_product_efficient_attention", parts, seeds_on_host ? 2 : 4);
+    if (!seeds_on_host) return;
+    // The state of random numbers is saved, too, though it takes no memory of the device.
+    std::vector<TensorType>& types = graph_.nodes[tuple].results;
+    types.resize(4, TensorType{DType::kInt64, {}, {}});
+    host_seeds_.push_back({hint_.graph.Results(*op_)[0], {b_.GetItem(tuple, 2), b_.GetItem(tuple, 3)}});
+  }
+
+  void EfficientBackward() {
+    std::vector<NodeId> seeds;
+    for (const auto& [result, of_result] : host_seeds_) {
+      for (const TensorId input : hint_.graph.Inputs(*op_)) {
+        if (input == result) seeds = of_result;
+      }
+    }
+    Attention("_scaled_dot_product_efficient_attention_backward", {{0, 0}, {1, 1}, {2, 2}}, 4, seeds);
   }
 
   void LayerNorm() {
@@ -374,6 +402,8 @@ class Decomposition {
   FunctionalGraph& graph_;
   Builder b_;
   std::vector<NodeId> values_;  // by captured tensor
+  // By result of efficient attention: its seed and offset, where the host has them.
+  std::vector<std::pair<TensorId, std::vector<NodeId>>> host_seeds_;
   const Op* op_ = nullptr;
   Attributes attributes_;
   Attributes attributes_now_;
@@ -613,17 +643,11 @@ bool Decomposition::Neural() {
     case OpKind::kFlashBackward:
       Attention("_scaled_dot_product_flash_attention_backward", {{0, 0}, {1, 1}, {2, 2}}, 3);
       return true;
-    case OpKind::kEfficientForward: {
-      // Captured: (seed, offset,) result, (log of the sums).
-      const bool seeds = op_->results > 2;
-      std::vector<std::pair<int, size_t>> parts = {{0, seeds ? 2U : 0U}};
-      if (op_->results % 2 == 0) parts.emplace_back(1, seeds ? 3U : 1U);
-      if (seeds) parts.insert(parts.end(), {{2, 0U}, {3, 1U}});
-      Attention("_scaled_dot_product_efficient_attention", parts, 4);
+    case OpKind::kEfficientForward:
+      EfficientForward();
       return true;
-    }
     case OpKind::kEfficientBackward:
-      Attention("_scaled_dot_product_efficient_attention_backward", {{0, 0}, {1, 1}, {2, 2}}, 4);
+      EfficientBackward();
       return true;
     default:
       return false;

@@ -451,6 +451,14 @@ class Fusion {
     return at == list.rend() ? nullptr : &*at;
   }
 
+  // Whether the order of loops may be all that differs between what is written and what is read of it.
+  static bool HasSizesOf(const Access& read, const Access& write) {
+    if (read.is_whole || write.is_whole) return true;
+    const std::vector<Extent> sizes = Normalized(read).sizes;
+    return std::ranges::all_of(Normalized(write).sizes,
+                               [&](Extent e) { return std::ranges::find(sizes, e) != sizes.end(); });
+  }
+
   // Shared bytes once one side's loops run in the other's order, if that is how they differ.
   std::optional<int64_t> SharedAfterReordering(Group& a, Group& b) {
     struct Candidate {
@@ -475,8 +483,13 @@ class Fusion {
       const Access* of_a = a_write != nullptr ? a_write : a_read;
       const Access* of_b = b_write != nullptr ? b_write : b_read;
       if (of_a == nullptr || of_b == nullptr || of_b->is_whole || of_b->index.is_constant()) continue;
-      if (!(NormalizedByStride(*of_a) == NormalizedByStride(*of_b))) continue;
       const bool dependency = (a_write != nullptr && b_read != nullptr) || (b_write != nullptr && a_read != nullptr);
+      if (!(NormalizedByStride(*of_a) == NormalizedByStride(*of_b))) {
+        const Access& write = a_write != nullptr ? *a_write : *of_b;
+        const Access& read = b_read != nullptr ? *b_read : *of_a;
+        if (dependency && !HasSizesOf(read, write)) return {};
+        continue;
+      }
       const int64_t elements = ElementsOf(*of_a, g_).hint();
       if (!best.has_value() || std::tuple(best->is_dependency, best->elements) < std::tuple(dependency, elements)) {
         best = Candidate{dependency, elements, *of_a, *of_b};

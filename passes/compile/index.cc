@@ -41,10 +41,11 @@ bool Index::Uses(int variable) const {
 }
 
 Extent Index::StrideOf(int variable) const {
+  Extent stride = 0;
   for (const Term& t : terms_) {
-    if (t.variable == variable && t.divisor.is(1)) return t.coefficient;
+    if (t.variable == variable && t.divisor.is(1)) stride += t.coefficient;
   }
-  return 0;
+  return stride;
 }
 
 bool Index::IsAffine() const {
@@ -79,18 +80,38 @@ Index Index::operator*(Extent factor) const {
   return product;
 }
 
+Index Index::InexactFloorMod(Extent divisor, Extent modulus) const {
+  const auto digit = [&](Extent value) {
+    value = value / divisor;
+    return modulus.is(0) ? value : value % modulus;
+  };
+  Index result(digit(offset_));
+  result.exact_ = false;
+  for (Term t : terms_) {
+    const Extent step = t.divisor.is(1) ? digit(offset_ + t.coefficient) - digit(offset_) : Extent(0);
+    if (!step.is(0)) {
+      t.coefficient = step;
+      t.modulus = modulus;
+    } else {
+      t.divisor *= divisor;
+      if (t.divisor.is(1)) continue;  // a multiple of the modulus
+    }
+    result.terms_.push_back(t);
+  }
+  return result;
+}
+
 Index Index::FloorMod(const std::vector<Extent>& ranges, Extent divisor, Extent modulus, bool pinned) const {
   if (divisor.is(1) && modulus.is(0)) return pinned ? Pinned(true) : *this;
-  Index unknown = *this;
-  unknown.exact_ = false;
-  if (!exact_) return unknown;
+  const auto unknown = [&] { return InexactFloorMod(divisor, modulus); };
+  if (!exact_) return unknown();
   Index result;
   if (!modulus.is(0) && offset_.DivisibleBy(divisor * modulus)) {
     // Goes.
   } else if (modulus.is(0) && offset_.DivisibleBy(divisor)) {
     result.offset_ = offset_ / divisor;
   } else {
-    return unknown;
+    return unknown();
   }
   for (Term t : terms_) {
     t.pinned = t.pinned || pinned;
@@ -99,12 +120,12 @@ Index Index::FloorMod(const std::vector<Extent>& ranges, Extent divisor, Extent 
     if (t.coefficient.DivisibleBy(divisor)) {
       t.coefficient = t.coefficient / divisor;
     } else {
-      if (!divisor.DivisibleBy(t.coefficient)) return unknown;
+      if (!divisor.DivisibleBy(t.coefficient)) return unknown();
       const Extent ratio = divisor / t.coefficient;
       if (BothAtMost(count, ratio)) continue;
       t.divisor *= ratio;
       if (!t.modulus.is(0)) {
-        if (!t.modulus.DivisibleBy(ratio)) return unknown;
+        if (!t.modulus.DivisibleBy(ratio)) return unknown();
         t.modulus = t.modulus / ratio;
       }
       t.coefficient = 1;
@@ -115,7 +136,7 @@ Index Index::FloorMod(const std::vector<Extent>& ranges, Extent divisor, Extent 
       if (t.coefficient.DivisibleBy(modulus)) continue;
       const bool whole = t.pinned && t.divisor.is(1) && t.modulus.is(0);
       if (whole || BothLess(modulus, t.coefficient * count)) {
-        if (!modulus.DivisibleBy(t.coefficient)) return unknown;
+        if (!modulus.DivisibleBy(t.coefficient)) return unknown();
         t.modulus = modulus / t.coefficient;
       }
     }
@@ -154,7 +175,7 @@ void Index::Normalize(const std::vector<Extent>& ranges) {
     const Extent whole = CeilDiv(ranges[static_cast<size_t>(t.variable)], t.divisor);
     if (!t.modulus.is(0) && BothAtMost(whole, t.modulus)) t.modulus = 0;
   }
-  std::erase_if(terms_, [&](const Term& t) { return CountOf(t, ranges).is(1); });
+  if (exact_) std::erase_if(terms_, [&](const Term& t) { return CountOf(t, ranges).is(1); });
   std::ranges::sort(terms_, {}, KeyOf);
   for (size_t i = 0; i + 1 < terms_.size();) {
     Term& low = terms_[i];

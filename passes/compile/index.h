@@ -45,7 +45,7 @@ class Index {
   Extent StrideOf(int variable) const;
   // Whether every variable occurs whole.
   bool IsAffine() const;
-  // False: which element it is can't be said in this form, only which variables it depends on.
+  // False: which element it is can't be said in this form, only which variables it depends on, and StrideOf each.
   bool is_exact() const { return exact_; }
 
   Index operator+(const Index& other) const;
@@ -63,6 +63,8 @@ class Index {
   void Normalize(const std::vector<Extent>& ranges);
 
  private:
+  Index InexactFloorMod(Extent divisor, Extent modulus) const;
+
   Extent offset_ = 0;
   bool exact_ = true;
   std::vector<Term> terms_;

@@ -39,6 +39,77 @@ bool RunsAlongReduction(const Schedule& schedule, const std::vector<OperationId>
   return along_reduction >= kSmallInnerRatio * along_results && RoundedUp(reduction.length.hint()) <= kSmallInnerLength;
 }
 
+// What a kernel touches, in bytes, by which loop of results runs through it side by side. Writes count twice.
+struct TiledBytes {
+  double rows = 0;
+  double columns = 0;
+  double neither = 0;  // elements that are looked up
+};
+
+class Tiles {
+ public:
+  Tiles(const Schedule& schedule, const std::vector<OperationId>& operations) : s_(schedule), operations_(operations) {}
+
+  // Whether tiles pay: where rows have data of their own, and few elements.
+  bool Pay() const {
+    const Unit& first = s_.units[operations_[0]];
+    if (first.sizes.size() != 2) return false;
+    TiledBytes bytes;
+    std::vector<Access> seen;
+    for (const OperationId id : operations_) {
+      const Unit& unit = s_.units[id];
+      if (unit.sizes != first.sizes) return false;
+      for (const Access& read : unit.reads) Add(read, 1, seen, bytes);
+      for (const Access& write : unit.writes) Add(write, 2, seen, bytes);
+    }
+    const int64_t rows = first.sizes[0].hint();
+    const int64_t columns = first.sizes[1].hint();
+    const double looked_up = kWeightOfLookups * bytes.neither;
+    const double tiled = Scored(bytes.rows, rows) + Scored(bytes.columns, columns) + looked_up;
+    const double flat = Scored(bytes.columns, rows * columns) + looked_up;
+    return tiled / (Penalty(rows) * Penalty(columns)) > flat / Penalty(rows * columns);
+  }
+
+ private:
+  static constexpr double kWeightOfLookups = 0.05;
+  static constexpr int64_t kWholeTransaction = 8;  // elements
+
+  static double Scored(double bytes, int64_t size) {
+    return bytes * static_cast<double>(std::min(size, kWholeTransaction)) / kWholeTransaction;
+  }
+  static double Penalty(int64_t size) { return size >= 32 && size % 32 == 0 ? 1.005 : 1.025; }
+
+  void Add(const Access& access, double weight, std::vector<Access>& seen, TiledBytes& bytes) const {
+    const Buffer& buffer = s_.graph.buffers[access.buffer];
+    if (access.is_whole || IsLocal(access.buffer) || std::ranges::find(seen, access) != seen.end()) return;
+    seen.push_back(access);
+    int64_t elements = 1;
+    for (size_t i = 0; i < access.loops(); ++i) {
+      if (access.index.Uses(static_cast<int>(i))) elements *= access.sizes[i].hint();
+    }
+    elements = std::min(elements, Product(buffer.sizes).hint());
+    const double touched = weight * static_cast<double>((SizeOf(buffer.dtype) * elements).count());
+    if (access.IsIndirect()) {
+      bytes.neither += touched;
+    } else if (access.index.StrideOf(0).is(1)) {
+      bytes.rows += touched;
+    } else if (access.index.StrideOf(1).is(1)) {
+      bytes.columns += touched;
+    }
+  }
+
+  // Of the kernel alone.
+  bool IsLocal(BufferId b) const {
+    const BufferUsers& users = s_.users[b];
+    const auto is_here = [&](OperationId id) { return std::ranges::find(operations_, id) != operations_.end(); };
+    const OperationId writer = s_.graph.buffers[b].operation;
+    return writer.valid() && is_here(writer) && !users.is_output && std::ranges::all_of(users.operations, is_here);
+  }
+
+  const Schedule& s_;
+  const std::vector<OperationId>& operations_;
+};
+
 // Puts a kernel's operations into loops, one after another.
 class Loops {
  public:
@@ -119,6 +190,7 @@ std::optional<ReductionKernel> DescribeReduction(const Schedule& schedule, const
   const bool is_open = unit.length.hint() != unit.length.now();
   kernel.is_persistent =
       !is_open && unit.length.hint() <= (kernel.hint == ReductionHint::kInner ? kPersistentInner : kPersistent);
+  kernel.is_tiled = Tiles(schedule, operations).Pay();
   return kernel;
 }
 

@@ -15,6 +15,7 @@ struct ReductionKernel {
   Extent length = 1;
   ReductionHint hint = ReductionHint::kDefault;
   bool is_persistent = false;  // all elements of a result are in registers at once; else loops go through them
+  bool is_tiled = false;       // its results, rows by columns, are worked on in tiles
 };
 
 // Of a kernel of these operations; none: nothing is reduced. O(operations · accesses).

@@ -124,8 +124,9 @@ int Configurations(const LoweredGraph& graph, const Schedule& schedule, const Ke
   if (kernel.rows > 0) return 1;
   const int64_t results = r->results.hint();
   const int64_t length = r->length.hint();
-  if (r->is_persistent) return PersistentConfigurations(results, length, r->hint);
-  return LoopedConfigurations(results, length, LoadsAndReductions(graph, schedule, kernel), r->hint);
+  const ReductionHint hint = r->is_tiled ? ReductionHint::kDefault : r->hint;  // tiles of any form are tried
+  if (r->is_persistent) return PersistentConfigurations(results, length, hint);
+  return LoopedConfigurations(results, length, LoadsAndReductions(graph, schedule, kernel), hint);
 }
 
 }  // namespace

@@ -202,11 +202,14 @@ class Traffic {
     DropLocal();
   }
 
-  // Loads of the loops' code.
+  // Loads of the loops' code, as Inductor counts them: without what is looked up.
   int64_t loads() const {
-    size_t count = outside_.reads.size();
-    for (const Memory& loop : in_loops_) count += loop.reads.size();
-    return static_cast<int64_t>(count);
+    const auto counted = [](const Memory& m) {
+      return std::ranges::count_if(m.reads, [](const Access& a) { return !a.IsIndirect(); });
+    };
+    int64_t count = counted(outside_);
+    for (const Memory& loop : in_loops_) count += counted(loop);
+    return count;
   }
   int64_t accesses_held() const { return static_cast<int64_t>(held_.reads.size() + held_.writes.size()); }
   int64_t bytes_held() const { return BytesOf(held_.reads); }

@@ -86,9 +86,8 @@ class Describing {
         code_.calls[id] = InfoOfCall(graph_.nodes[code_.lowered.operations[id].node]);
       } else {
         for (const NodeId id : nodes) info.fused.ops.push_back(graph_.nodes[id].kind);
-        const std::string name = NameOf(info.fused.ops);
-        info.fused.name = fmt::format("{}/{}_{}", label, name, fused_count_++);
-        if (!code_.tuning.kernels.empty()) AddName(name, code_.tuning.kernels[code_.kernels.size()].source);
+        info.fused.name = fmt::format("{}/{}_{}", label, NameOf(info.fused.ops), fused_count_++);
+        if (!code_.tuning.kernels.empty()) AddName(kernel, code_.tuning.kernels[code_.kernels.size()].source);
       }
       code_.kernels.push_back(std::move(info));
     }
@@ -105,8 +104,16 @@ class Describing {
   }
 
   // Code that occurs several times in a graph has one name, its first launch's.
-  void AddName(const std::string& name, std::string& source) {
-    source.insert(0, names_.try_emplace(source, name + " ").first->second);
+  void AddName(const Kernel& kernel, std::string& source) {
+    std::string& name = names_[source];
+    if (name.empty()) {
+      std::vector<NodeId> nodes;
+      for (const OperationId id : kernel.operations) Collect(code_.lowered.operations[id].origin, nodes);
+      std::vector<OpKind> ops;
+      for (const NodeId id : nodes) ops.push_back(graph_.nodes[id].kind);
+      name = NameOf(ops) + " ";
+    }
+    source.insert(0, name);
   }
 
   // "add_mul_sum", to which the graph's name and the kernel's number come.

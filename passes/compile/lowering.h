@@ -30,6 +30,7 @@ struct Box {
   Shape sizes;
   ExpressionId body;
   BufferId buffer;  // once realized
+  NodeId node;      // that made it
   bool realized() const { return buffer.valid(); }
 };
 

@@ -15,10 +15,19 @@ struct ReductionKernel {
   Extent length = 1;
   ReductionHint hint = ReductionHint::kDefault;
   bool is_persistent = false;  // all elements of a result are in registers at once; else loops go through them
+  bool is_tiled = false;       // its results, rows by columns, are worked on in tiles
 };
 
 // Of a kernel of these operations; none: nothing is reduced. O(operations · accesses).
 std::optional<ReductionKernel> DescribeReduction(const Schedule& schedule, const std::vector<OperationId>& operations);
+
+struct LoopedReduction {
+  int64_t loads = 0;              // of its code, and reductions
+  bool tries_persistent = false;  // holding all elements is tried, too, since loops read much of it again
+};
+// Of a kernel that isn't persistent. O(operations · accesses²).
+LoopedReduction DescribeLoops(const Schedule& schedule, const std::vector<OperationId>& operations,
+                              const ReductionKernel& kernel);
 
 // Results of the operations, which run in this order, that a looped reduction writes in one loop over its elements and
 // reads in a later one. They have to be in memory, whoever else reads them. O(operations · accesses).

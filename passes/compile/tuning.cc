@@ -105,27 +105,16 @@ std::vector<std::vector<BufferId>> ModifiedBuffers(const LoweredGraph& graph, co
   return modified;
 }
 
-// Distinct loads of a kernel and its reductions.
-int64_t LoadsAndReductions(const LoweredGraph& graph, const Schedule& schedule, const Kernel& kernel) {
-  std::vector<Access> loads;
-  int64_t reductions = 0;
-  for (const OperationId id : kernel.operations) {
-    reductions += graph.operations[id].is_reduction() ? 1 : 0;
-    for (const Access& read : schedule.units[id].reads) {
-      if (!read.is_whole && std::ranges::find(loads, read) == loads.end()) loads.push_back(read);
-    }
-  }
-  return static_cast<int64_t>(loads.size()) + reductions;
-}
-
-int Configurations(const LoweredGraph& graph, const Schedule& schedule, const Kernel& kernel) {
+int Configurations(const Schedule& schedule, const Kernel& kernel) {
   const std::optional<ReductionKernel> r = DescribeReduction(schedule, kernel.operations);
   if (!r.has_value()) return PointwiseConfigurations(schedule.units[kernel.operations[0]].results.hint());
   if (kernel.rows > 0) return 1;
   const int64_t results = r->results.hint();
   const int64_t length = r->length.hint();
-  if (r->is_persistent) return PersistentConfigurations(results, length, r->hint);
-  return LoopedConfigurations(results, length, LoadsAndReductions(graph, schedule, kernel), r->hint);
+  const ReductionHint hint = r->is_tiled ? ReductionHint::kDefault : r->hint;  // tiles of any form are tried
+  if (r->is_persistent) return PersistentConfigurations(results, length, hint);
+  const LoopedReduction looped = DescribeLoops(schedule, kernel.operations, *r);
+  return LoopedConfigurations(results, length, looped.loads, hint) + (looped.tries_persistent ? 1 : 0);
 }
 
 }  // namespace
@@ -150,7 +139,7 @@ GraphTuning DescribeTuning(const LoweredGraph& graph, const Schedule& schedule, 
     const auto known = numbers.try_emplace(signature.Of(plan.kernels[i], modified[i]), numbers.size()).first;
     // That copies may go to the host is part of the source.
     kernel.source = fmt::format("{}{}:{}", is_forward ? "forward " : "", known->second, known->first);
-    kernel.configurations = Configurations(graph, schedule, plan.kernels[i]);
+    kernel.configurations = Configurations(schedule, plan.kernels[i]);
     kernel.modified = std::move(modified[i]);
   }
   return tuning;

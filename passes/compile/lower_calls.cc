@@ -32,7 +32,11 @@ BufferView Lowering::AlignedOperand(size_t i) {
   }
   Value v = in(i);
   AlignOperand(i, v);
-  if (v.box == in(i).box) in(i) = v;
+  if (v.box == in(i).box) {
+    in(i) = v;
+  } else if (in(i).form == Value::Form::kIndexed) {
+    MakeStrided(in(i));  // the copy is this call's, but what was copied is strided for all who come later
+  }
   return RealizeInput(v);
 }
 

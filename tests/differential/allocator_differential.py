@@ -47,7 +47,7 @@ def oracle_environment(oracle=None):
     return env, [str(Path(phantom, "phantom")), str(oracle)]
 
 
-def random_conf(r):
+def random_conf(r, framework):
     """A conf string, and whether segments are expandable."""
     parts, expandable = [], False
     large = 20
@@ -72,6 +72,8 @@ def random_conf(r):
     if r.random() < 0.35:
         expandable = True
         parts.append("expandable_segments:True")
+        if framework == "pytorch-2.15" and r.random() < 0.5:
+            parts.append(f"expandable_segments_reserve:{r.choice(['0.1', '0.3', '0.8', '0.2G', '1G', '5', 'x', '1e-3'])}")
     if r.random() < 0.12:
         parts.append(f"per_process_memory_fraction:{round(r.uniform(0.2, 1), 2)}")
     if r.random() < 0.12:
@@ -80,8 +82,8 @@ def random_conf(r):
     return ",".join(parts), expandable
 
 
-def random_case(r):
-    conf, expandable = random_conf(r)
+def random_case(r, framework):
+    conf, expandable = random_conf(r, framework)
     live = int(2 ** r.uniform(6, 13))
     streams = r.choice([1, 1, 1, 2, 2, 3, 4, 6])
     shape = {"events": r.choice([3000, 20000, 60000, 60000, 150000]), "seed": r.randrange(1 << 32), "streams": streams, "live_mib": live,
@@ -158,7 +160,7 @@ def main():
     events = cases = different = refused = 0
     begin = time.time()
     while events < a.events:
-        case = random_case(r)
+        case = random_case(r, a.framework)
         if a.pools_only and "pools" not in case["shape"]:
             continue
         if a.no_captures:

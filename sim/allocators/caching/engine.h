@@ -129,6 +129,7 @@ class CachingAllocator final : public Allocator {
   // engine_expandable.cc
   BlockId AllocateExpandable(const Request& request);
   BlockId FindGrowable(const Request& request);
+  int64_t AddressSpace() const;
   BlockId NewExpandableSegment(const Request& request);
   bool Map(BlockId block, int64_t bytes);
   void Unmap(BlockId block);

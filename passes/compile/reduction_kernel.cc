@@ -202,10 +202,11 @@ class Traffic {
     DropLocal();
   }
 
-  // Loads of the loops' code, as Inductor counts them: without what is looked up.
+  // Loads of the loops' code, as Inductor counts them: without what is looked up and seeds.
   int64_t loads() const {
-    const auto counted = [](const Memory& m) {
-      return std::ranges::count_if(m.reads, [](const Access& a) { return !a.IsIndirect(); });
+    const auto counted = [&](const Memory& m) {
+      return std::ranges::count_if(
+          m.reads, [&](const Access& a) { return a.IsIndirect() ? IsIn(direct_, a.buffer) : !IsIn(seeds_, a.buffer); });
     };
     int64_t count = counted(outside_);
     for (const Memory& loop : in_loops_) count += counted(loop);
@@ -255,10 +256,12 @@ class Traffic {
     for (const Access& read : unit.reads) {
       if (read.is_whole) continue;
       const Access access = Normalized(read);
+      if (read.IsIndirect() && IsFoundByPosition(id, read.buffer)) direct_.push_back(read.buffer);
+      if (IsSeed(id, read.buffer)) seeds_.push_back(read.buffer);
       if (!held_.Writes(read.buffer)) AddOnce(held_.reads, access);
       if (outside_.Writes(read.buffer) || in_loops_.back().Writes(read.buffer)) continue;
       AddOnce(memory_of(read).reads, access);
-      if (IsStored(read.buffer) && in_loops_.back().Reads(read.buffer)) kept_.push_back(read.buffer);
+      if (IsIn(stored_, read.buffer) && in_loops_.back().Reads(read.buffer)) kept_.push_back(read.buffer);
     }
     for (const Access& write : unit.writes) {
       if (write.is_whole) continue;
@@ -268,13 +271,39 @@ class Traffic {
     }
   }
 
-  bool IsStored(BufferId b) const { return std::ranges::find(stored_, b) != stored_.end(); }
+  // Rows that an operation looks up by numbers which it computes from its loops alone: its code has no lookup.
+  bool IsFoundByPosition(OperationId id, BufferId b) const {
+    const Expressions& expressions = s_.graph.expressions;
+    const ExpressionId body = s_.graph.operations[id].body;
+    if (!body.valid()) return false;
+    return std::ranges::any_of(expressions.Nodes(body), [&](ExpressionId e) {
+      const Expression& load = expressions[e];
+      return load.kind == ExpressionKind::kLoad && load.buffer == b && !load.operands.empty() &&
+             std::ranges::all_of(load.operands, [&](ExpressionId operand) {
+               return expressions[operand].kind == ExpressionKind::kIndexValue;
+             });
+    });
+  }
+  // Of random numbers.
+  bool IsSeed(OperationId id, BufferId b) const {
+    const Expressions& expressions = s_.graph.expressions;
+    const ExpressionId body = s_.graph.operations[id].body;
+    if (!body.valid()) return false;
+    return std::ranges::any_of(expressions.Nodes(body), [&](ExpressionId e) {
+      const Expression& call = expressions[e];
+      if (call.kind != ExpressionKind::kCall || call.name != "rand") return false;
+      const Expression& seed = expressions[call.operands[0]];
+      return seed.kind == ExpressionKind::kLoad && seed.buffer == b;
+    });
+  }
+
+  static bool IsIn(const std::vector<BufferId>& list, BufferId b) { return std::ranges::find(list, b) != list.end(); }
 
   void DropLocal() {
     for (const BufferId b : stored_) {
       if (held_.Reads(b) || !IsLocal(s_, operations_, b)) continue;
       held_.Drop(b);
-      if (std::ranges::find(kept_, b) != kept_.end()) continue;
+      if (IsIn(kept_, b)) continue;
       outside_.Drop(b);
       for (Memory& loop : in_loops_) loop.Drop(b);
     }
@@ -309,6 +338,8 @@ class Traffic {
   Memory outside_;
   std::vector<Memory> in_loops_;
   std::vector<BufferId> stored_;
+  std::vector<BufferId> direct_;  // looked up by position
+  std::vector<BufferId> seeds_;
   std::vector<BufferId> kept_;
 };
 
@@ -353,10 +384,8 @@ std::optional<ReductionKernel> DescribeReduction(const Schedule& schedule, const
 LoopedReduction DescribeLoops(const Schedule& schedule, const std::vector<OperationId>& operations,
                               const ReductionKernel& kernel) {
   const Traffic traffic(schedule, operations, kernel);
-  const auto reductions =
-      std::ranges::count_if(operations, [&](OperationId id) { return schedule.graph.operations[id].is_reduction(); });
-  LoopedReduction looped = {.loads = traffic.loads() + reductions};
   const auto is_reduction = [&](OperationId id) { return schedule.graph.operations[id].is_reduction(); };
+  LoopedReduction looped = {.loads = traffic.loads() + std::ranges::count_if(operations, is_reduction)};
   const Unit& unit = schedule.units[*std::ranges::find_if(operations, is_reduction)];
   const bool is_open = unit.length.hint() != unit.length.now();
   const int64_t length = unit.length.hint();

@@ -17,7 +17,12 @@ namespace {
 // The code of a kernel with its buffers numbered in order of appearance: equal texts are one kernel.
 class Signature {
  public:
-  Signature(const LoweredGraph& graph, const Schedule& schedule) : g_(graph), s_(schedule) {}
+  Signature(const LoweredGraph& graph, const Schedule& schedule, const Plan& plan) : g_(graph), s_(schedule) {
+    in_memory_.resize(graph.buffers.size());
+    for (const Line& line : plan.lines) {
+      if (line.buffer.valid() && line.kind != Line::Kind::kDelete) in_memory_[line.buffer.index()] = true;
+    }
+  }
 
   std::string Of(const Kernel& kernel, const std::vector<BufferId>& memory) {
     buffers_.clear();
@@ -31,7 +36,8 @@ class Signature {
   void Write(OperationId id) {
     const Operation& op = g_.operations[id];
     const Unit& unit = s_.units[id];
-    text_ += fmt::format("\n{} {} {} [", int(op.kind), int(op.reduction), int(op.hint));
+    const int stored = in_memory_[op.result.index()] ? 1 : 0;
+    text_ += fmt::format("\n{} {} {} {} [", int(op.kind), int(op.reduction), int(op.hint), stored);
     // Neighbouring loops that run through memory as one are one in the code.
     WriteExtent(unit.results);
     WriteExtent(unit.length);
@@ -77,6 +83,7 @@ class Signature {
 
   const LoweredGraph& g_;
   const Schedule& s_;
+  std::vector<bool> in_memory_;  // by buffer
   std::map<BufferId, size_t> buffers_;
   std::string text_;
 };
@@ -132,7 +139,7 @@ GraphTuning DescribeTuning(const LoweredGraph& graph, const Schedule& schedule, 
   std::vector<std::vector<BufferId>> modified = ModifiedBuffers(graph, plan);
   GraphTuning tuning = {.kernels = std::vector<KernelTuning>(plan.kernels.size()), .spares_peak = !is_forward};
   std::map<std::string, size_t> numbers;  // of kernels, each code once
-  Signature signature(graph, schedule);
+  Signature signature(graph, schedule, plan);
   for (size_t i = 0; i < plan.kernels.size(); ++i) {
     if (plan.kernels[i].is_extern) continue;
     KernelTuning& kernel = tuning.kernels[i];

@@ -93,8 +93,8 @@ BufferView Lowering::RealizeInput(Value& v) {
   Realize(v.box);
   if (v.form == Value::Form::kPlain) return {box(v).buffer, v.sizes, {}, 0};
   if (MakeStrided(v)) return {box(v).buffer, v.sizes, v.strides, v.offset};
-  v = Copy(v);
-  return {box(v).buffer, v.sizes, {}, 0};
+  const Value copy = Copy(v);  // this call's: the next one makes its own
+  return {box(copy).buffer, v.sizes, {}, 0};
 }
 
 bool Lowering::MakeStrided(Value& v) {

@@ -182,6 +182,18 @@ void Lowering::RequireStrideOrder(Value& v, const Shape& like, bool allow_paddin
   Fix(b, StrideOrdered(b.sizes, order), allow_padding);
 }
 
+bool Lowering::AreStrides(const Shape& a, const Shape& b, const Shape& sizes) {
+  bool same = true;
+  bool same_now = true;
+  for (int i = 0; i < sizes.size(); ++i) {
+    if (sizes[i].is(1)) continue;
+    same = same && a[i].hint() == b[i].hint();
+    same_now = same_now && a[i].now() == b[i].now();
+  }
+  result_.guards_hold = result_.guards_hold && same == same_now;
+  return same;
+}
+
 void Lowering::RequireExactStrides(Value& v, const Shape& strides, bool allow_padding) {
   if (IsStorage(v)) {
     if (v.form == Value::Form::kPlain && !buffer(v).is_fixed) return Fix(buffer(v), strides, allow_padding);

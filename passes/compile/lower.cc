@@ -37,8 +37,10 @@ void Lowering::MarkUnpadded() {
     NodeId id = graph_.outputs[i];
     if (id.valid()) is_visible_.push_back(id);
     while (id.valid()) {
-      unpadded_[id.index()] = true;
       const FunctionalNode& n = graph_.nodes[id];
+      // A reduction's result is a new buffer, whose strides the output fixes; what it reads may be padded.
+      const bool is_reduction = n.kind == OpKind::kSum || n.kind == OpKind::kMean || n.kind == OpKind::kAmax;
+      if (!is_reduction) unpadded_[id.index()] = true;
       const bool is_view = n.kind == OpKind::kView || n.kind == OpKind::kPermute || n.kind == OpKind::kExpand ||
                            n.kind == OpKind::kSlice || n.kind == OpKind::kUnsqueeze || n.kind == OpKind::kSqueeze;
       id = is_view ? n.inputs[0] : NodeId();
@@ -215,6 +217,11 @@ ExpressionId Lowering::LoadBroadcast(Value& v, const Shape& to) {
   const int leading = to.size() - v.sizes.size();
   for (int i = 0; i < v.sizes.size(); ++i) {
     at.push_back(v.sizes[i].is(1) ? Index() : Index::Variable(i + leading));
+  }
+  // A buffer is stretched by strides of 0: a view, which is read, even if its elements could be computed.
+  if (v.form == Value::Form::kPlain && box(v).realized() && !(v.sizes == to) && IsInlined(buffer(v))) {
+    FixForView(v);
+    return LoadAt(Strided(v, v.sizes, buffer(v).strides, 0), std::move(at), RangesOf(to));
   }
   return LoadAt(v, std::move(at), RangesOf(to));
 }

@@ -80,10 +80,10 @@ void Lowering::AlignMask(Value& v, const Shape& given) {
       strides[i] = 0;
       continue;
     }
-    if (!IsMultiple(stride)) stride = (stride + 7) / 8 * 8;
+    stride = (stride + (kAttentionAlignment - 1)) / kAttentionAlignment * kAttentionAlignment;
     strides[i] = stride;
   }
-  if (v.form == Value::Form::kIndexed && MakeStrided(v) && SameStrides(v.strides, strides, v.sizes)) return;
+  if (v.form == Value::Form::kIndexed && MakeStrided(v) && AreStrides(v.strides, strides, v.sizes)) return;
   Shape small = v.sizes;
   for (int i = 0; i < dims; ++i) {
     if (strides[i].is(0) && !v.sizes[i].is(1)) small[i] = 1;

@@ -93,8 +93,8 @@ BufferView Lowering::RealizeInput(Value& v) {
   Realize(v.box);
   if (v.form == Value::Form::kPlain) return {box(v).buffer, v.sizes, {}, 0};
   if (MakeStrided(v)) return {box(v).buffer, v.sizes, v.strides, v.offset};
-  v = Copy(v);
-  return {box(v).buffer, v.sizes, {}, 0};
+  const Value copy = Copy(v);  // this call's: the next one makes its own
+  return {box(copy).buffer, v.sizes, {}, 0};
 }
 
 bool Lowering::MakeStrided(Value& v) {
@@ -180,6 +180,18 @@ void Lowering::RequireStrideOrder(Value& v, const Shape& like, bool allow_paddin
   v = Copy(v);
   Buffer& b = buffer(v);
   Fix(b, StrideOrdered(b.sizes, order), allow_padding);
+}
+
+bool Lowering::AreStrides(const Shape& a, const Shape& b, const Shape& sizes) {
+  bool same = true;
+  bool same_now = true;
+  for (int i = 0; i < sizes.size(); ++i) {
+    if (sizes[i].is(1)) continue;
+    same = same && a[i].hint() == b[i].hint();
+    same_now = same_now && a[i].now() == b[i].now();
+  }
+  result_.guards_hold = result_.guards_hold && same == same_now;
+  return same;
 }
 
 void Lowering::RequireExactStrides(Value& v, const Shape& strides, bool allow_padding) {

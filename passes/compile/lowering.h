@@ -166,6 +166,8 @@ class Lowering {
 
   // v with its dimensions in the order that `like` has; a copy if need be.
   void RequireStrideOrder(Value& v, const Shape& like, bool allow_padding);
+  // Whether strides are the same: decided for the length of the compilation, with a guard.
+  bool AreStrides(const Shape& a, const Shape& b, const Shape& sizes);
   void RequireExactStrides(Value& v, const Shape& strides, bool allow_padding);
 
   // --- Nodes

@@ -219,7 +219,9 @@ class RecomputeProgram::Model {
     ForEachReader(repeat, [&](const Repeat& reader, StorageId) {
       for (const auto& [event, copied] : reader.copied) by_event[event];
     });
-    for (auto& [event, any] : by_event) {
+    for (auto& entry : by_event) {
+      const uint32_t event = entry.first;
+      AnyOf& any = entry.second;
       for (const auto& [first, all] : reasons) {
         if (first <= event) AddAlternative(all, any);
       }

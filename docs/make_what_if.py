@@ -14,6 +14,7 @@ PAGE = SOURCE / "docs/what-if.md"
 EAGER = "configs/runs/nanogpt-30m-rtx4070-eager.yaml"
 COMPILED = "configs/runs/nanogpt-30m-rtx4070.yaml"
 STEPS = "training.steps=7"  # as many as were recorded
+FIRST_RUN = "training.compile=first-run"
 
 ALL = ("training.micro_batch=8,training.sequence=256,model.context=256,training.gradient_accumulation=8,"
        "passes.recompute.policy=full")
@@ -56,9 +57,9 @@ BUDGETS = ["8GiB", "7GiB", "6.5GiB"]
 CHUNKED_BUDGETS = ["1500MiB", "1300MiB", "1150MiB", "1050MiB"]
 
 
-def compare(config, variants, *sets):
+def compare(config, variants, *sets, flags=()):
     """The comparison as JSON, with the labels for names."""
-    command = [PROGRAM, "compare", config, "--json", "-q", *(f"--set={s}" for s in sets)]
+    command = [PROGRAM, "compare", config, "--json", "-q", *flags, *(f"--set={s}" for s in sets)]
     for _, settings in variants:
         command += ["--with", settings]
     done = subprocess.run(command, capture_output=True, text=True, cwd=SOURCE)
@@ -82,11 +83,12 @@ def change(row, base, key):
     return "" if abs(difference) < 0.5 else f" ({difference:+.0f})"
 
 
-def rows_of(table, extra=None):
-    """A Markdown table."""
+def rows_of(table, extra=None, reserved=()):
+    """A Markdown table. `reserved`: headings and tables whose reserved bytes are more columns."""
     base = table["base"]
-    lines = ["| variant | allocated | reserved | process | on 12282 MiB | ms a step | time a token |" +
-             (f" {extra[0]} |" if extra else ""), "|---|--:|--:|--:|---|--:|--:|" + ("---|" if extra else "")]
+    lines = ["| variant | allocated | reserved | process |" + "".join(f" {heading} |" for heading, _ in reserved) +
+             " on 12282 MiB | ms a step | time a token |" + (f" {extra[0]} |" if extra else ""),
+             "|---|--:|--:|--:|" + "--:|" * len(reserved) + "---|--:|--:|" + ("---|" if extra else "")]
     for row in [base, *table["variants"]]:
         peak = row["peak"]
         token = ""
@@ -95,6 +97,7 @@ def rows_of(table, extra=None):
             token = f"{100 * (row['time']['step_us'] / tokens(row) / base_token - 1):+.1f} %"
         cells = [row["name"], mib(peak["allocated_bytes"]) + change(row, base, "allocated_bytes"),
                  mib(peak["reserved_bytes"]) + change(row, base, "reserved_bytes"), mib(peak["process_bytes"]),
+                 *(mib(find(other, row["name"])["peak"]["reserved_bytes"]) for _, other in reserved),
                  "fits" if row["fits"] else "out of memory", f"{row['time']['step_us'] / 1e3:.1f}", token]
         if extra:
             cells.append("" if row is base else extra[1](row))
@@ -121,7 +124,7 @@ def effects(row):
 
 
 def find(table, name):
-    return next(row for row in table["variants"] if row["name"] == name)
+    return next(row for row in [table["base"], *table["variants"]] if row["name"] == name)
 
 
 def category(row, name):
@@ -149,6 +152,8 @@ def with_passes(entries, more=""):
 def page():
     eager = compare(EAGER, RECORDED, STEPS)
     compiled = compare(COMPILED, RECORDED, STEPS)
+    first = compare(COMPILED, RECORDED, STEPS, FIRST_RUN)
+    in_turn = compare(COMPILED, RECORDED, STEPS, FIRST_RUN, flags=["--share-cache"])
     passes = compare(EAGER, with_passes(PASSES), STEPS)
     bf16 = compare(EAGER, with_passes(BF16_PASSES), STEPS, *BF16.split(","))
     budgets = compare(EAGER, with_passes([(f"recompute within {b}", "recompute: {policy: budget, budget: " + b + "}")
@@ -178,9 +183,13 @@ tidemark compare {EAGER} --with training.micro_batch=8 --with passes.recompute.p
 
 {rows_of(eager)}
 
-## Compiled (torch.compile, later runs)
+## Compiled (torch.compile)
 
-{rows_of(compiled)}
+Allocated, reserved and process: later runs, whose compile cache is filled. First run: what is reserved with an empty
+compile cache, since kernels are tuned. In turn: the same with one cache for all rows, from top to bottom, as
+`tidemark compare --share-cache` has it and as people try variants: a kernel that a row above has tuned isn't tuned again.
+
+{rows_of(compiled, reserved=[("first run", first), ("in turn", in_turn)])}
 
 ## Why accumulation alone changes nothing
 

@@ -18,9 +18,12 @@ namespace tidemark {
 namespace {
 
 constexpr int kTargets = 32;
+constexpr int kProgramTargets = 16;
+constexpr int kProgramNodes = 300;  // for all of these targets together
 constexpr int kCheckpointPlans = 24;
 constexpr size_t kRefinements = 48;
 constexpr size_t kExplored = 1000;  // neighbours of good plans, where programs are so short that this is nothing
+constexpr double kSameTime = 1e-9;  // of a run's: sums differ in their order
 constexpr size_t kMeasuredSteps = size_t{3} << 20;  // of all plans' programs together: fewer targets for longer runs
 
 class Planner {
@@ -45,17 +48,23 @@ class Planner {
     for (int64_t blocks = 1; blocks < int64_t{2} * mixer->regions(); blocks *= 2) {
       RETURN_IF_ERROR(Measure(PlanOf(analysis_, {.policy = RecomputePolicy::kEveryN, .blocks = blocks})));
     }
+    const std::shared_ptr<RecomputeProgram> program = RecomputeProgram::Make(analysis_, decisions_, context_.device);
     front_.exhaustive = !decisions_.empty() && decisions_.size() <= kExhaustive;
     if (front_.exhaustive) {
       RETURN_IF_ERROR(MeasureAll());
     } else {
+      if (program != nullptr) RETURN_IF_ERROR(MeasureOptima(*program));
       const size_t left = affordable - std::min(affordable, seen_.size());
       RETURN_IF_ERROR(Refine(std::min<size_t>(left, kRefinements)));
       if (left > kExplored) RETURN_IF_ERROR(Explore(kExplored));
     }
     front_.measured = static_cast<int>(seen_.size());
     KeepTheFront();
-    front_.bound = [mixer, base = base_time_](Bytes bytes) { return base + mixer->LeastTime(bytes); };
+    front_.bound = [mixer, program, base = base_time_](Bytes bytes, const MeasuredPlan& plan) -> TimeBound {
+      if (program == nullptr) return {base + mixer->LeastTime(bytes)};
+      const std::vector<bool> known = program->TakenBy(plan.plan);
+      return {base + program->Solve(bytes, RecomputeProgram::kMostNodes, &known).at_least, true};
+    };
     return std::move(front_);
   }
 
@@ -89,6 +98,25 @@ class Planner {
     return {};
   }
 
+  // The cheapest plans for live bytes between the least that any plan is known to take and what the unchanged run does.
+  Status MeasureOptima(RecomputeProgram& program) {
+    const std::vector<bool> nothing(decisions_.size());
+    const Bytes most = program.LiveOf(nothing);
+    const Bytes least = program.LiveOf(std::vector<bool>(decisions_.size(), true));
+    int nodes = 0;
+    std::vector<bool> known;  // the optimum of the target before: it stays within this one, too
+    for (int i = 0; i < kProgramTargets && nodes < kProgramNodes; ++i) {
+      const Bytes target = least + Bytes((most - least).count() / kProgramTargets * i);
+      const RecomputeProgram::Answer answer =
+          program.Solve(target, kProgramNodes - nodes, known.empty() ? nullptr : &known);
+      nodes += answer.nodes;
+      if (!answer.proven) continue;
+      RETURN_IF_ERROR(Measure(program.PlanOf(answer.taken)));
+      known = answer.taken;
+    }
+    return {};
+  }
+
   static void Enter(const RecomputeDecision& decision, Keep keep, RecomputePlan& plan) {
     for (const StorageId storage : decision.storages) plan[storage] = keep;
   }
@@ -112,22 +140,41 @@ class Planner {
   }
 
   // Measures what each plan of the front becomes when one decision is taken the other way, and so on for what that
-  // brings to the front; at most about `count` plans.
+  // brings to the front; where nothing is left of that, two decisions. At most about `count` plans.
   Status Explore(size_t count) {
     const size_t most = seen_.size() + count;
-    for (;;) {
+    while (seen_.size() < most) {
       KeepTheFront();
-      const auto next = std::ranges::find(front_.plans, false, &MeasuredPlan::explored);
-      if (next == front_.plans.end() || seen_.size() >= most) return {};
-      next->explored = true;
-      const RecomputePlan plan = next->plan;
-      for (const RecomputeDecision& decision : decisions_) {
-        RecomputePlan changed = plan;
-        const bool taken = plan[decision.storages.front()] == decision.keep;
-        Enter(decision, taken ? Keep::kAsItIs : decision.keep, changed);
-        RETURN_IF_ERROR(Measure(std::move(changed)));
+      if (const auto next = std::ranges::find(front_.plans, false, &MeasuredPlan::explored);
+          next != front_.plans.end()) {
+        next->explored = true;
+        const RecomputePlan plan = next->plan;
+        for (const RecomputeDecision& decision : decisions_) RETURN_IF_ERROR(Measure(Turned(plan, decision)));
+        continue;
+      }
+      const auto next = std::ranges::find(front_.plans, false, &MeasuredPlan::paired);
+      if (next == front_.plans.end()) return {};
+      next->paired = true;
+      RETURN_IF_ERROR(MeasurePairs(RecomputePlan(next->plan), most));
+    }
+    return {};
+  }
+
+  // The plan with a decision taken the other way.
+  static RecomputePlan Turned(RecomputePlan plan, const RecomputeDecision& decision) {
+    const bool taken = plan[decision.storages.front()] == decision.keep;
+    Enter(decision, taken ? Keep::kAsItIs : decision.keep, plan);
+    return plan;
+  }
+
+  Status MeasurePairs(const RecomputePlan& plan, size_t most) {
+    for (size_t i = 0; i < decisions_.size(); ++i) {
+      const RecomputePlan first = Turned(plan, decisions_[i]);
+      for (size_t k = i + 1; k < decisions_.size() && seen_.size() < most; ++k) {
+        RETURN_IF_ERROR(Measure(Turned(first, decisions_[k])));
       }
     }
+    return {};
   }
 
   double Gap(size_t k) const {
@@ -178,49 +225,35 @@ class Planner {
   PlanFront front_;
 };
 
+// How far the plan may be from the optimum.
+std::string Quality(const PlanFront& front, const MeasuredPlan& chosen, Bytes budget, int64_t steps) {
+  if (front.exhaustive) return fmt::format("the optimum: all {} plans were measured", front.measured);
+  const Nanos base = front.plans.front().time;
+  const TimeBound bound = front.bound(budget, chosen);
+  const double above = std::max(0.0, chosen.time.count() - bound.time.count());
+  if (bound.of_all_plans && above <= kSameTime * base.count()) {
+    return fmt::format(
+        "the optimum: an integer program proves that no plan within the budget adds less; {} plans measured",
+        front.measured);
+  }
+  const double least = std::max(0.0, bound.time.count() - base.count());
+  return fmt::format("no {} adds less than {:.2f} ms (optimality gap at most {:.2f} % of the step); {} plans measured",
+                     bound.of_all_plans ? "plan" : "mixture of cuts of its blocks",
+                     least / (1e6 * static_cast<double>(std::max<int64_t>(1, steps))), 100 * above / base.count(),
+                     front.measured);
+}
+
 std::string Note(const PlanFront& front, const MeasuredPlan& chosen, Bytes budget, int64_t steps) {
   const MeasuredPlan& base = front.plans.front();
   const double per_step = 1e6 * static_cast<double>(std::max<int64_t>(1, steps));
   const double added = (chosen.time.count() - base.time.count()) / per_step;
-  const double least = std::max(0.0, (front.bound(budget).count() - base.time.count()) / per_step);
   const double step = base.time.count() / per_step;
-  const std::string quality =
-      front.exhaustive
-          ? fmt::format("the optimum: all {} plans were measured", front.measured)
-          : fmt::format(
-                "no mixture of cuts of its blocks adds less than {:.2f} ms (optimality gap at most {:.2f} % of "
-                "the step); {} plans measured",
-                least, std::max(0.0, 100 * (added - least) / step), front.measured);
   return fmt::format("reserves {:.1f} MiB of {:.1f}; adds {:.2f} ms to a step of {:.1f} ms ({:+.1f} %); {}",
-                     chosen.reserved / kMiB, budget / kMiB, added, step, 100 * added / step, quality);
+                     chosen.reserved / kMiB, budget / kMiB, added, step, 100 * added / step,
+                     Quality(front, chosen, budget, steps));
 }
 
 }  // namespace
-
-std::vector<RecomputeDecision> DecisionsOf(const RecomputeAnalysis& analysis) {
-  std::vector<std::vector<StorageId>> forwards;
-  for (const MicroStep& micro : analysis.micro_steps) forwards.push_back(analysis.ForwardStorages(micro));
-  const auto differs = [&](const auto& forward) { return forward.size() != forwards.front().size(); };
-  if (forwards.empty() || std::ranges::any_of(forwards, differs)) return {};
-  std::vector<RecomputeDecision> decisions;
-  for (size_t i = 0; i < forwards.front().size(); ++i) {
-    RecomputeDecision decision;
-    bool droppable = true;
-    bool extendable = true;
-    for (size_t m = 0; m < forwards.size(); ++m) {
-      const StorageId storage = forwards[m][i];
-      const MicroStep& micro = analysis.micro_steps[m];
-      const bool saved = analysis.lives.dies[storage] >= micro.backward.begin;
-      droppable = droppable && analysis.Droppable(storage, micro);
-      extendable = extendable && !saved && analysis.Repeatable(storage, micro);
-      decision.storages.push_back(storage);
-    }
-    if (!droppable && !extendable) continue;
-    decision.keep = droppable ? Keep::kDrop : Keep::kExtend;
-    decisions.push_back(std::move(decision));
-  }
-  return decisions;
-}
 
 const MeasuredPlan* ChoosePlan(const PlanFront& front, Bytes budget) {
   const auto chosen = std::ranges::find_if(front.plans, [&](const MeasuredPlan& p) { return p.reserved <= budget; });

@@ -1,6 +1,7 @@
 #include "passes/recompute_plan.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "passes/edit.h"
 
@@ -11,8 +12,9 @@ constexpr uint32_t kNone = kNever;
 
 // Maps that all micro-steps share: no storage or op is copied in two of them.
 struct Copies {
-  Column<StorageId, uint32_t> stay_of;  // by old storage: index of its stay
-  Column<OpId, uint32_t> of;            // by original: index of its copy
+  Column<StorageId, uint32_t> stay_of;      // by old storage: index of its copy's stay
+  Column<StorageId, uint32_t> extended_of;  // by old storage: index of its own stay, where it has to live on
+  Column<OpId, uint32_t> of;                // by original: index of its copy
 };
 
 // A stretch of time for which backward needs a storage: of a copy's result, or an old one that has to live on.
@@ -28,7 +30,11 @@ struct Stay {
 
 struct Copy {
   OpId op;
-  uint32_t position;  // it runs right before this step
+  uint32_t position;  // it runs right before this step; of those there, in forward's order
+  uint32_t original;  // where the original runs
+  bool operator<(const Copy& other) const {
+    return position != other.position ? position < other.position : original < other.original;
+  }
 };
 
 // Rewrites the backward of one micro-step.
@@ -51,7 +57,7 @@ class Rewriter {
     }
     for (const StorageId storage : dropped) MoveHoldersOf(storage);
     Place();
-    for (const Stay& stay : stays_) copies_.stay_of[stay.old] = kNone;
+    for (const Stay& stay : stays_) copies_.stay_of[stay.old] = copies_.extended_of[stay.old] = kNone;
   }
 
  private:
@@ -105,7 +111,7 @@ class Rewriter {
 
   // An old storage that has to live on, from the op of forward that reads it.
   uint32_t Extended(StorageId storage, OpId reader) {
-    uint32_t& stay = copies_.stay_of[storage];
+    uint32_t& stay = copies_.extended_of[storage];
     if (stay == kNone) {
       stay = static_cast<uint32_t>(stays_.size());
       stays_.push_back({.old = storage, .storage = storage, .since = reader});
@@ -139,8 +145,11 @@ class Rewriter {
     for (const TensorId old : old_results)
       results.push_back(TensorOn(old, ResultOf(old, original, copy, position, index)));
     editor_.AddOp(op, inputs, results);
-    order_.push_back({copy, position});
-    for (const uint32_t stay : read) stays_[stay].last_copy = index;
+    order_.push_back({copy, position, analysis_.lives.op_at[original]});
+    for (const uint32_t stay : read) {
+      uint32_t& last = stays_[stay].last_copy;
+      if (last == kNone || order_[last] < order_[index]) last = index;
+    }
   }
 
   // The storage behind a result of a copy.
@@ -188,7 +197,10 @@ class Rewriter {
         behind[stay.last_copy].push_back(holder);
       }
     }
-    for (size_t i = 0; i < order_.size(); ++i) {
+    std::vector<size_t> sorted(order_.size());
+    std::iota(sorted.begin(), sorted.end(), size_t{0});
+    std::ranges::sort(sorted, [&](size_t a, size_t b) { return order_[a] < order_[b]; });
+    for (const size_t i : sorted) {
       editor_.InsertBefore(order_[i].position, Step(order_[i].op));
       for (const HolderId holder : behind[i]) editor_.InsertBefore(order_[i].position, Step(holder));
     }
@@ -201,7 +213,7 @@ class Rewriter {
   Copies& copies_;
   GraphEditor& editor_;
   std::vector<Stay> stays_;
-  std::vector<Copy> order_;  // copies as they run
+  std::vector<Copy> order_;  // copies as they were asked for
 };
 
 }  // namespace
@@ -304,6 +316,8 @@ Graph ApplyRecompute(const RecomputeAnalysis& analysis, const RecomputePlan& pla
   Copies copies;
   copies.stay_of.resize(analysis.graph.storages.size());
   std::ranges::fill(copies.stay_of, kNone);
+  copies.extended_of.resize(analysis.graph.storages.size());
+  std::ranges::fill(copies.extended_of, kNone);
   copies.of.resize(analysis.graph.ops.size());
   std::ranges::fill(copies.of, kNone);
   for (const MicroStep& micro : analysis.micro_steps) Rewriter(analysis, plan, micro, copies, editor).Run();

@@ -21,30 +21,6 @@ constexpr double kDearest = 1e6;
 
 bool SamePlan(const RecomputePlan& a, const RecomputePlan& b) { return std::ranges::equal(a, b); }
 
-// A choice for the first regions. A longer one refers to it.
-struct Label {
-  Bytes kept;
-  Nanos time;
-  int option = 0;
-  int before = -1;  // index in the regions' labels before
-};
-
-// Drops labels that another one beats in both; by rising bytes, falling time.
-void Prune(std::vector<Label>& labels) {
-  std::ranges::stable_sort(
-      labels, [](const Label& a, const Label& b) { return a.kept != b.kept ? a.kept < b.kept : a.time < b.time; });
-  std::vector<Label> good;
-  for (const Label& label : labels) {
-    if (good.empty() || label.time < good.back().time) good.push_back(label);
-  }
-  if (good.size() > kMaxLabels) {  // evenly thinned out, both ends kept
-    std::vector<Label> thin;
-    for (size_t i = 0; i < kMaxLabels; ++i) thin.push_back(good[i * (good.size() - 1) / (kMaxLabels - 1)]);
-    good = std::move(thin);
-  }
-  labels = std::move(good);
-}
-
 }  // namespace
 
 RegionMixer::RegionMixer(const RecomputeAnalysis& analysis, const DeviceSpec& device)
@@ -190,7 +166,28 @@ Bytes RegionMixer::LiveOf(const Choice& choice) const {
   return highest;
 }
 
-Choice RegionMixer::Cheapest(Bytes target) const {
+void RegionMixer::Prune(std::vector<Label>& labels, Thinning thinning) {
+  std::ranges::stable_sort(
+      labels, [](const Label& a, const Label& b) { return a.kept != b.kept ? a.kept < b.kept : a.time < b.time; });
+  std::vector<Label> good;
+  for (const Label& label : labels) {
+    if (good.empty() || label.time < good.back().time) good.push_back(label);
+  }
+  if (good.size() > kMaxLabels) {  // evenly thinned out, both ends kept
+    std::vector<Label> thin;
+    size_t next = 0;
+    for (size_t i = 0; i < kMaxLabels; ++i) {
+      Label label = good[i * (good.size() - 1) / (kMaxLabels - 1)];
+      if (thinning == Thinning::kBound) label.kept = good[next].kept;  // of those from the last one to this one
+      next = i * (good.size() - 1) / (kMaxLabels - 1) + 1;
+      thin.push_back(label);
+    }
+    good = std::move(thin);
+  }
+  labels = std::move(good);
+}
+
+std::vector<std::vector<RegionMixer::Label>> RegionMixer::LabelsWithin(Bytes target, Thinning thinning) const {
   std::vector<std::vector<Label>> labels = {{Label{}}};
   for (size_t r = 0; r < static_cast<size_t>(regions_.size()); ++r) {
     std::vector<Label> next;
@@ -203,12 +200,16 @@ Choice RegionMixer::Cheapest(Bytes target) const {
       }
     }
     if (next.empty()) return {};
-    Prune(next);
+    Prune(next, thinning);
     labels.push_back(std::move(next));
   }
-  const Label* best = &*std::ranges::min_element(labels.back(), [](const Label& a, const Label& b) {
-    return a.time != b.time ? a.time < b.time : a.kept < b.kept;
-  });
+  return labels;
+}
+
+Choice RegionMixer::Cheapest(Bytes target) const {
+  const std::vector<std::vector<Label>> labels = LabelsWithin(target, Thinning::kLeaveOut);
+  if (labels.empty()) return {};
+  const Label* best = &labels.back().back();  // by falling time
   Choice choice(static_cast<size_t>(regions_.size()));
   for (size_t r = choice.size(); r-- > 0;) {
     choice[r] = best->option;
@@ -253,12 +254,10 @@ std::vector<Choice> RegionMixer::PartialCheckpoints(int count) const {
 }
 
 Nanos RegionMixer::LeastTime(Bytes target) const {
-  const Choice choice = Cheapest(target);
+  const std::vector<std::vector<Label>> labels = LabelsWithin(target, Thinning::kBound);
+  if (!labels.empty()) return labels.back().back().time;
   Nanos time;
-  for (size_t r = 0; r < static_cast<size_t>(regions_.size()); ++r) {
-    const size_t option = choice.empty() ? options_.size() - 1 : static_cast<size_t>(choice[r]);
-    time += options_[option].cells[r].time;
-  }
+  for (const Cell& cell : options_.back().cells) time += cell.time;
   return time;
 }
 

@@ -30,8 +30,8 @@ class RegionMixer {
   std::vector<Choice> Ladder(int count) const;
   // The most thorough option for the first so many regions, or for the last so many: checkpoints around some blocks.
   std::vector<Choice> PartialCheckpoints(int count) const;
-  // The time that the cheapest choice adds to the run whose live bytes stay below `target`; the most that any option
-  // adds where there is none.
+  // No choice whose live bytes stay below `target` adds less time to the run; the most that any option adds where there
+  // is none.
   Nanos LeastTime(Bytes target) const;
 
  private:
@@ -52,6 +52,22 @@ class RegionMixer {
   Option Cut(double price) const;
   // Fills in what the plan keeps and what lives while.
   void MeasureOption(Option& option) const;
+  // A choice for the first regions. A longer one refers to it.
+  struct Label {
+    Bytes kept;
+    Nanos time;
+    int option = 0;
+    int before = -1;  // index in the labels of one region less
+  };
+  // What the dynamic program does with labels when there are too many to go on with.
+  enum class Thinning : uint8_t {
+    kLeaveOut,  // some: what remains are choices, maybe not the best
+    kBound,     // replaces some by one that is as good as the best of them in each respect: none is better
+  };
+  // Drops labels that another one beats in both; by rising bytes, falling time.
+  static void Prune(std::vector<Label>& labels, Thinning thinning);
+  // By number of regions, whose live bytes stay below the target. Empty: there is no choice for all.
+  std::vector<std::vector<Label>> LabelsWithin(Bytes target, Thinning thinning) const;
   // Empty: none.
   Choice Cheapest(Bytes target) const;
   Bytes LiveOf(const Choice& choice) const;

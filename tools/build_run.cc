@@ -15,13 +15,77 @@
 namespace tidemark {
 namespace {
 
+constexpr Bytes kUnlimited = kGiB * (1 << 20);
+
 // What the run's allocator reserves for a graph: the other half of passes that work within a budget.
 Result<Bytes> ReservedPeak(const Graph& graph, const RunConfig& run) {
   AllocatorOptions allocator = AllocatorOf(run);
-  allocator.device_memory = kGiB * (1 << 20);  // how much it would take, not whether that is there
+  allocator.device_memory = kUnlimited;  // how much it would take, not whether that is there
   const Lowered lowered = Lower(graph, run.device);
   ASSIGN_OR_RETURN(const Replay replay, RunReplay(lowered.tape, {.allocator = allocator, .observers = {}}));
   return replay.reserved.bytes;
+}
+
+// The room for copies before each of the steps, as PyTorch's allocator has it.
+class RoomObserver : public ReplayObserver {
+ public:
+  RoomObserver(const Lowered& lowered, const std::vector<compile::WantedCopies>& decided) {
+    for (const compile::WantedCopies& wanted : decided) {
+      const bool is_last = wanted.step >= lowered.first_event.size();
+      before_.push_back(is_last ? lowered.tape.events.size() : lowered.first_event[wanted.step]);
+    }
+  }
+  void OnEvent(const Observation& o) override {
+    for (; rooms_.size() < before_.size() && before_[rooms_.size()] <= o.event;) rooms_.push_back(peak_ - now_);
+    now_ = o.usage.allocated;
+    peak_ = std::max(peak_, now_);
+  }
+  std::vector<Bytes> rooms() && { return std::move(rooms_); }
+
+ private:
+  std::vector<size_t> before_;  // by decision: the first event after it
+  std::vector<Bytes> rooms_;
+  Bytes now_;
+  Bytes peak_;
+};
+
+// Whether the allocator would have decided as the tracer did; else `rooms` are the allocator's.
+Result<bool> DecidedRight(const Lowered& lowered, const RunConfig& run, compile::Tuning& tuning) {
+  AllocatorOptions allocator = AllocatorOf(run);
+  if (tuning.decided.empty() || allocator.backend != "native") return true;
+  allocator.device_memory = kUnlimited;
+  RoomObserver observer(lowered, tuning.decided);
+  ASSIGN_OR_RETURN(const Replay replay, RunReplay(lowered.tape, {.allocator = allocator, .observers = {&observer}}));
+  tuning.rooms = std::move(observer).rooms();
+  for (size_t i = 0; i < tuning.rooms.size(); ++i) {
+    const compile::WantedCopies& wanted = tuning.decided[i];
+    if (compile::CopiesThatFit(wanted.bytes, tuning.rooms[i]) != wanted.fit) {
+      tuning.rooms.resize(i + 1);  // what comes after it may be another program's
+      return false;
+    }
+  }
+  return true;
+}
+
+// Traces the run. What a first run copies for tuning depends on the allocator, and that on what was copied before: from
+// the first wrong decision on again.
+Result<Graph> TraceWithRooms(const RunConfig& run, const compile::Observer& observer, const BuildOptions& options,
+                             BuiltRun& built) {
+  compile::Tuning tuning;
+  for (;;) {
+    tuning.decided.clear();
+    tuning.cache = options.tuned == nullptr ? compile::TuningCache() : *options.tuned;
+    built.stages.clear();
+    built.compiled.clear();
+    ASSIGN_OR_RETURN(Graph graph, TraceRun(run, compile::CompiledModels(observer, &tuning)));
+    bool is_right = run.training.compile != CompileMode::kFirstRun;
+    if (!is_right) {
+      ASSIGN_OR_RETURN(is_right, DecidedRight(Lower(graph, run.device), run, tuning));
+    }
+    if (!is_right) continue;
+    if (options.tuned != nullptr) *options.tuned = std::move(tuning.cache);
+    return graph;
+  }
 }
 
 }  // namespace
@@ -46,7 +110,7 @@ Result<BuiltRun> BuildRun(const RunConfig& run, const BuildOptions& options) {
   if (options.summarize_compiled) {
     observer.on_graph = [&](const compile::GraphSummary& summary) { built.compiled.push_back(summary); };
   }
-  ASSIGN_OR_RETURN(Graph graph, TraceRun(run, compile::CompiledModels(observer)));
+  ASSIGN_OR_RETURN(Graph graph, TraceWithRooms(run, observer, options, built));
   if (run.passes.empty() && passes.empty()) {
     built.graph = std::move(graph);
   } else {

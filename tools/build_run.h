@@ -9,6 +9,7 @@
 #include "graph/graph.h"
 #include "graph/run_config.h"
 #include "passes/compile/summary.h"
+#include "passes/compile/tuning.h"
 #include "passes/pipeline.h"
 #include "sim/allocator.h"
 #include "sim/lower.h"
@@ -17,8 +18,9 @@
 namespace tidemark {
 
 struct BuildOptions {
-  std::vector<std::string> print_after;  // passes, or stages of the compiler, behind which the graph is kept as text
-  bool summarize_compiled = false;       // keep what the compiler made of each graph
+  std::vector<std::string> print_after;   // passes, or stages of the compiler, behind which the graph is kept as text
+  bool summarize_compiled = false;        // keep what the compiler made of each graph
+  compile::TuningCache* tuned = nullptr;  // the compile cache of runs before, to which a first run adds
 };
 
 struct BuiltRun {

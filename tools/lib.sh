@@ -2,7 +2,7 @@
 # do; says what it installs before it does. Debian 12 and Ubuntu 24.04, as root or with sudo.
 
 # What building and testing needs, as Debian calls it.
-packages="g++ cmake ninja-build ccache libboost-graph-dev libeigen3-dev libyaml-cpp-dev libgtest-dev libgmock-dev
+packages="g++ cmake ninja-build ccache libboost-graph-dev coinor-libcbc-dev libeigen3-dev libyaml-cpp-dev libgtest-dev libgmock-dev
   libbenchmark-dev libcli11-dev libfmt-dev nlohmann-json3-dev zlib1g-dev python3 python3-venv"
 
 say() { printf '%s\n' "$*" >&2; }

@@ -80,13 +80,51 @@ __device__ inline float Kept(const Problem& p, int64_t b, int64_t h, int64_t i, 
   return static_cast<float>(1 / (1 - static_cast<double>(p.dropout) / kProbabilityUnit));
 }
 
+// What a block works on: rows of one head from `first` on.
+struct Place {
+  int64_t b, h, first;
+};
+// `heads` a batch, `rows` a block.
+__device__ inline Place PlaceOfBlock(int64_t heads, int rows) {
+  return {BlockY() / heads, BlockY() % heads, static_cast<int64_t>(BlockX()) * rows};
+}
+
+// Calls use(i) for the thread's share of [0, count).
+template <typename Use>
+__device__ inline void ShareOut(int64_t count, const Use& use) {
+  for (int64_t i = ThreadInBlock(); i < count; i += ThreadsInBlock()) use(i);
+}
+__device__ inline void Clear(float* tile, int64_t count) {
+  ShareOut(count, [=](int64_t at) { tile[at] = 0; });
+}
+
 // Copies `count` rows of a head from `begin` on into shared memory; zeros behind the end.
 __device__ inline void LoadTile(const Heads& t, int64_t b, int64_t h, int64_t begin, int count, int64_t end,
                                 int64_t dim, float* to) {
-  for (int64_t at = ThreadInBlock(); at < count * dim; at += ThreadsInBlock()) {
+  ShareOut(count * dim, [=](int64_t at) {
     const int64_t row = begin + at / dim;
     to[at] = row < end ? t.Load(b, h, row, at % dim) : 0;
-  }
+  });
+}
+// And back, each element as `value(at)` says.
+template <typename Value>
+__device__ inline void StoreTile(const Heads& t, const Place& place, int count, int64_t end, int64_t dim,
+                                 const Value& value) {
+  ShareOut(count * dim, [=](int64_t at) {
+    const int64_t row = place.first + at / dim;
+    if (row < end) t.Store(place.b, place.h, row, at % dim, value(at));
+  });
+}
+
+// to [n, dim] += scale * weights [n, terms] from [terms, dim]; weights have these strides.
+__device__ inline void AddProduct(float* to, int64_t n, int64_t dim, float scale, const float* weights,
+                                  int64_t row_stride, int64_t term_stride, int terms, const float* from) {
+  ShareOut(n * dim, [=](int64_t at) {
+    const float* row = weights + at / dim * row_stride;
+    float sum = 0;
+    for (int i = 0; i < terms; ++i) sum += row[i * term_stride] * from[i * dim + at % dim];
+    to[at] += scale * sum;
+  });
 }
 
 __device__ inline float Dot(const float* a, const float* b, int64_t n) {
@@ -105,10 +143,8 @@ __device__ inline float Score(const Problem& p, int64_t b, int64_t h, int64_t i,
 
 // A block for some queries of a head. `sums`.data null: not wanted.
 __global__ void ForwardKernel(Problem p, Heads out, Heads sums) {
-  const int64_t b = BlockY() / p.heads;
-  const int64_t h = BlockY() % p.heads;
-  const int64_t kv = h / (p.heads / p.kv_heads);
-  const int64_t first = static_cast<int64_t>(BlockX()) * p.rows;
+  const Place place = PlaceOfBlock(p.heads, p.rows);
+  const int64_t kv = place.h / (p.heads / p.kv_heads);
   float* q = SharedFloats();
   float* k = q + p.rows * p.dim;
   float* v = k + p.columns * p.dim;
@@ -117,26 +153,25 @@ __global__ void ForwardKernel(Problem p, Heads out, Heads sums) {
   float* highest = scores + p.rows * p.columns;
   float* sum = highest + p.rows;
   float* shrink = sum + p.rows;
-  LoadTile(p.q, b, h, first, p.rows, p.queries, p.dim, q);
-  for (int64_t at = ThreadInBlock(); at < p.rows * p.value_dim; at += ThreadsInBlock()) result[at] = 0;
-  for (int row = static_cast<int>(ThreadInBlock()); row < p.rows; row += static_cast<int>(ThreadsInBlock())) {
+  LoadTile(p.q, place.b, place.h, place.first, p.rows, p.queries, p.dim, q);
+  Clear(result, p.rows * p.value_dim);
+  ShareOut(p.rows, [=](int64_t row) {
     highest[row] = -INFINITY;
     sum[row] = 0;
-  }
-  const int64_t seen = first + p.rows < p.keys && p.causal ? first + p.rows : p.keys;
+  });
+  const int64_t seen = place.first + p.rows < p.keys && p.causal ? place.first + p.rows : p.keys;
   for (int64_t key = 0; key < seen; key += p.columns) {
     Barrier();
-    LoadTile(p.k, b, kv, key, p.columns, p.keys, p.dim, k);
-    LoadTile(p.v, b, kv, key, p.columns, p.keys, p.value_dim, v);
+    LoadTile(p.k, place.b, kv, key, p.columns, p.keys, p.dim, k);
+    LoadTile(p.v, place.b, kv, key, p.columns, p.keys, p.value_dim, v);
     Barrier();
-    for (int at = static_cast<int>(ThreadInBlock()); at < p.rows * p.columns;
-         at += static_cast<int>(ThreadsInBlock())) {
-      const int row = at / p.columns;
-      const int column = at % p.columns;
-      scores[at] = Score(p, b, h, first + row, key + column, q + row * p.dim, k + column * p.dim);
-    }
+    ShareOut(p.rows * p.columns, [&](int64_t at) {
+      const int64_t row = at / p.columns;
+      const int64_t column = at % p.columns;
+      scores[at] = Score(p, place.b, place.h, place.first + row, key + column, q + row * p.dim, k + column * p.dim);
+    });
     Barrier();
-    for (int row = static_cast<int>(ThreadInBlock()); row < p.rows; row += static_cast<int>(ThreadsInBlock())) {
+    ShareOut(p.rows, [&](int64_t row) {
       float* s = scores + row * p.columns;
       float now = highest[row];
       for (int j = 0; j < p.columns; ++j) now = s[j] <= now ? now : s[j];
@@ -145,30 +180,27 @@ __global__ void ForwardKernel(Problem p, Heads out, Heads sums) {
       for (int j = 0; j < p.columns; ++j) {
         const float probability = s[j] == -INFINITY ? 0 : std::exp(s[j] - now);
         added += probability;
-        s[j] = probability * Kept(p, b, h, first + row, key + j);
+        s[j] = probability * Kept(p, place.b, place.h, place.first + row, key + j);
       }
       sum[row] = sum[row] * shrink[row] + added;
       highest[row] = now;
-    }
+    });
     Barrier();
-    for (int64_t at = ThreadInBlock(); at < p.rows * p.value_dim; at += ThreadsInBlock()) {
+    ShareOut(p.rows * p.value_dim, [&](int64_t at) {
       const int64_t row = at / p.value_dim;
       float value = result[at] * shrink[row];
       for (int j = 0; j < p.columns; ++j) value += scores[row * p.columns + j] * v[j * p.value_dim + at % p.value_dim];
       result[at] = value;
-    }
+    });
   }
   Barrier();
-  for (int64_t at = ThreadInBlock(); at < p.rows * p.value_dim; at += ThreadsInBlock()) {
-    const int64_t row = at / p.value_dim;
-    if (first + row >= p.queries) continue;
-    out.Store(b, h, first + row, at % p.value_dim, sum[row] == 0 ? 0 : result[at] / sum[row]);
-  }
+  StoreTile(out, place, p.rows, p.queries, p.value_dim, [&](int64_t at) {
+    const float total = sum[at / p.value_dim];
+    return total == 0 ? 0 : result[at] / total;
+  });
   if (sums.data == nullptr) return;
-  for (int row = static_cast<int>(ThreadInBlock()); row < p.rows; row += static_cast<int>(ThreadsInBlock())) {
-    if (first + row >= p.queries) continue;
-    sums.Store(b, h, first + row, 0, highest[row] == -INFINITY ? -INFINITY : highest[row] + std::log(sum[row]));
-  }
+  StoreTile(sums, place, p.rows, p.queries, 1,
+            [&](int64_t row) { return highest[row] == -INFINITY ? -INFINITY : highest[row] + std::log(sum[row]); });
 }
 
 // What backward knows beside the problem.
@@ -208,10 +240,9 @@ __device__ inline Pair PairOf(const Problem& p, const Gradients& g, int64_t b, i
 
 // A block for some keys of a head of keys: goes over the queries of all heads that share it.
 __global__ void KeyGradientKernel(Problem p, Gradients g) {
-  const int64_t b = BlockY() / p.kv_heads;
-  const int64_t kv = BlockY() % p.kv_heads;
+  const Place place = PlaceOfBlock(p.kv_heads, p.columns);
+  const int64_t kv = place.h;
   const int64_t group = p.heads / p.kv_heads;
-  const int64_t first = static_cast<int64_t>(BlockX()) * p.columns;
   float* k = SharedFloats();
   float* v = k + p.columns * p.dim;
   float* dk = v + p.columns * p.value_dim;
@@ -220,90 +251,68 @@ __global__ void KeyGradientKernel(Problem p, Gradients g) {
   float* dy = q + p.rows * p.dim;
   float* probabilities = dy + p.rows * p.value_dim;  // [rows, columns]
   float* gradients = probabilities + p.rows * p.columns;
-  LoadTile(p.k, b, kv, first, p.columns, p.keys, p.dim, k);
-  LoadTile(p.v, b, kv, first, p.columns, p.keys, p.value_dim, v);
-  for (int64_t at = ThreadInBlock(); at < p.columns * (p.dim + p.value_dim); at += ThreadsInBlock()) dk[at] = 0;
+  LoadTile(p.k, place.b, kv, place.first, p.columns, p.keys, p.dim, k);
+  LoadTile(p.v, place.b, kv, place.first, p.columns, p.keys, p.value_dim, v);
+  Clear(dk, p.columns * (p.dim + p.value_dim));  // and dv, behind it
   for (int64_t h = kv * group; h < (kv + 1) * group; ++h) {
-    for (int64_t query = p.causal ? first / p.rows * p.rows : 0; query < p.queries; query += p.rows) {
+    for (int64_t query = p.causal ? place.first / p.rows * p.rows : 0; query < p.queries; query += p.rows) {
       Barrier();
-      LoadTile(p.q, b, h, query, p.rows, p.queries, p.dim, q);
-      LoadTile(g.result_gradient, b, h, query, p.rows, p.queries, p.value_dim, dy);
+      LoadTile(p.q, place.b, h, query, p.rows, p.queries, p.dim, q);
+      LoadTile(g.result_gradient, place.b, h, query, p.rows, p.queries, p.value_dim, dy);
       Barrier();
-      for (int at = static_cast<int>(ThreadInBlock()); at < p.rows * p.columns;
-           at += static_cast<int>(ThreadsInBlock())) {
-        const int row = at / p.columns;
-        const int column = at % p.columns;
-        const Pair pair = PairOf(p, g, b, h, query + row, first + column, q + row * p.dim, k + column * p.dim,
-                                 dy + row * p.value_dim, v + column * p.value_dim);
+      ShareOut(p.rows * p.columns, [&](int64_t at) {
+        const int64_t row = at / p.columns;
+        const int64_t column = at % p.columns;
+        const Pair pair = PairOf(p, g, place.b, h, query + row, place.first + column, q + row * p.dim,
+                                 k + column * p.dim, dy + row * p.value_dim, v + column * p.value_dim);
         probabilities[at] = pair.probability;
         gradients[at] = pair.gradient;
-      }
+      });
       Barrier();
-      for (int64_t at = ThreadInBlock(); at < p.columns * p.dim; at += ThreadsInBlock()) {
-        float sum = 0;
-        for (int i = 0; i < p.rows; ++i) sum += gradients[i * p.columns + at / p.dim] * q[i * p.dim + at % p.dim];
-        dk[at] += p.scale * sum;
-      }
-      for (int64_t at = ThreadInBlock(); at < p.columns * p.value_dim; at += ThreadsInBlock()) {
-        float sum = 0;
-        for (int i = 0; i < p.rows; ++i) {
-          sum += probabilities[i * p.columns + at / p.value_dim] * dy[i * p.value_dim + at % p.value_dim];
-        }
-        dv[at] += sum;
-      }
+      AddProduct(dk, p.columns, p.dim, p.scale, gradients, 1, p.columns, p.rows, q);
+      AddProduct(dv, p.columns, p.value_dim, 1, probabilities, 1, p.columns, p.rows, dy);
     }
   }
   Barrier();
-  for (int64_t at = ThreadInBlock(); at < p.columns * p.dim; at += ThreadsInBlock()) {
-    if (first + at / p.dim < p.keys) g.dk.Store(b, kv, first + at / p.dim, at % p.dim, dk[at]);
-  }
-  for (int64_t at = ThreadInBlock(); at < p.columns * p.value_dim; at += ThreadsInBlock()) {
-    if (first + at / p.value_dim < p.keys) g.dv.Store(b, kv, first + at / p.value_dim, at % p.value_dim, dv[at]);
-  }
+  StoreTile(g.dk, place, p.columns, p.keys, p.dim, [=](int64_t at) { return dk[at]; });
+  StoreTile(g.dv, place, p.columns, p.keys, p.value_dim, [=](int64_t at) { return dv[at]; });
 }
 
 // A block for some queries of a head: goes over the keys.
 __global__ void QueryGradientKernel(Problem p, Gradients g) {
-  const int64_t b = BlockY() / p.heads;
-  const int64_t h = BlockY() % p.heads;
-  const int64_t kv = h / (p.heads / p.kv_heads);
-  const int64_t first = static_cast<int64_t>(BlockX()) * p.rows;
+  const Place place = PlaceOfBlock(p.heads, p.rows);
+  const int64_t kv = place.h / (p.heads / p.kv_heads);
   float* q = SharedFloats();
   float* dy = q + p.rows * p.dim;
   float* dq = dy + p.rows * p.value_dim;
   float* k = dq + p.rows * p.dim;
   float* v = k + p.columns * p.dim;
   float* gradients = v + p.columns * p.value_dim;  // [rows, columns]
-  LoadTile(p.q, b, h, first, p.rows, p.queries, p.dim, q);
-  LoadTile(g.result_gradient, b, h, first, p.rows, p.queries, p.value_dim, dy);
-  for (int64_t at = ThreadInBlock(); at < p.rows * p.dim; at += ThreadsInBlock()) dq[at] = 0;
+  LoadTile(p.q, place.b, place.h, place.first, p.rows, p.queries, p.dim, q);
+  LoadTile(g.result_gradient, place.b, place.h, place.first, p.rows, p.queries, p.value_dim, dy);
+  Clear(dq, p.rows * p.dim);
   for (int64_t key = 0; key < p.keys; key += p.columns) {
     Barrier();
-    LoadTile(p.k, b, kv, key, p.columns, p.keys, p.dim, k);
-    LoadTile(p.v, b, kv, key, p.columns, p.keys, p.value_dim, v);
+    LoadTile(p.k, place.b, kv, key, p.columns, p.keys, p.dim, k);
+    LoadTile(p.v, place.b, kv, key, p.columns, p.keys, p.value_dim, v);
     Barrier();
-    for (int at = static_cast<int>(ThreadInBlock()); at < p.rows * p.columns;
-         at += static_cast<int>(ThreadsInBlock())) {
-      const int row = at / p.columns;
-      const int column = at % p.columns;
-      gradients[at] = PairOf(p, g, b, h, first + row, key + column, q + row * p.dim, k + column * p.dim,
-                             dy + row * p.value_dim, v + column * p.value_dim)
+    ShareOut(p.rows * p.columns, [&](int64_t at) {
+      const int64_t row = at / p.columns;
+      const int64_t column = at % p.columns;
+      const int64_t i = place.first + row;
+      const int64_t j = key + column;
+      gradients[at] = PairOf(p, g, place.b, place.h, i, j, q + row * p.dim, k + column * p.dim, dy + row * p.value_dim,
+                             v + column * p.value_dim)
                           .gradient;
-      if (g.dmask.data != nullptr && first + row < p.queries && key + column < p.keys) {
-        g.dmask.Store(b, h, first + row, key + column, gradients[at]);
+      if (g.dmask.data != nullptr && i < p.queries && j < p.keys) {
+        g.dmask.Store(place.b, place.h, i, j, gradients[at]);
       }
-    }
+    });
     Barrier();
-    for (int64_t at = ThreadInBlock(); at < p.rows * p.dim; at += ThreadsInBlock()) {
-      float sum = 0;
-      for (int j = 0; j < p.columns; ++j) sum += gradients[at / p.dim * p.columns + j] * k[j * p.dim + at % p.dim];
-      dq[at] += p.scale * sum;
-    }
+    AddProduct(dq, p.rows, p.dim, p.scale, gradients, p.columns, 1, p.columns, k);
   }
   Barrier();
-  for (int64_t at = ThreadInBlock(); at < p.rows * p.dim; at += ThreadsInBlock()) {
-    if (first + at / p.dim < p.queries) g.dq.Store(b, h, first + at / p.dim, at % p.dim, dq[at]);
-  }
+  StoreTile(g.dq, place, p.rows, p.queries, p.dim, [=](int64_t at) { return dq[at]; });
 }
 
 int64_t Tiles(int64_t n, int tile) { return (n + tile - 1) / tile; }

@@ -1,6 +1,7 @@
 #include "kernels/host/parallel.h"
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
@@ -31,6 +32,15 @@ struct Loop {
   }
 };
 
+// Looks whether `ready` for about as long as waking a sleeping thread takes, which is longer than many a small product.
+template <typename Ready>
+void SpinUntil(const Ready& ready) {
+  constexpr auto kSpin = std::chrono::microseconds(100);
+  const auto end = std::chrono::steady_clock::now() + kSpin;
+  while (!ready() && std::chrono::steady_clock::now() < end) {
+  }
+}
+
 class Pool {
  public:
   Pool() {
@@ -54,9 +64,11 @@ class Pool {
     {
       const std::lock_guard lock(mutex_);
       loop_ = loop;
+      loops_.fetch_add(1);
     }
     wake_.notify_all();
     const bool finished = loop->Help();
+    if (!finished) SpinUntil([&] { return loop->done.load() == loop->n; });
     std::unique_lock lock(mutex_);
     if (!finished) finished_.wait(lock, [&] { return loop->done.load() == loop->n; });
     loop_.reset();
@@ -72,10 +84,14 @@ class Pool {
       wake_.wait(lock, [&] { return ending_ || (loop_ != nullptr && loop_ != last); });
       if (ending_) return;
       last = loop_;
+      const int64_t seen = loops_.load();
       lock.unlock();
       const bool finished = last->Help();
       lock.lock();
       if (finished) finished_.notify_all();
+      lock.unlock();
+      SpinUntil([&] { return loops_.load() != seen; });
+      lock.lock();
     }
   }
 
@@ -83,6 +99,7 @@ class Pool {
   std::mutex mutex_;
   std::condition_variable wake_, finished_;
   std::shared_ptr<Loop> loop_;
+  std::atomic<int64_t> loops_ = 0;  // how many there have been
   bool ending_ = false;
   std::vector<std::thread> threads_;
 };

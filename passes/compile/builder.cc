@@ -8,6 +8,19 @@
 namespace tidemark::compile {
 namespace {
 
+Layout ElementwiseOf(const std::vector<const TensorType*>& operands, bool now) {
+  std::array<Layout, 4> layouts;
+  size_t n = 0;
+  for (const TensorType* t : operands) {
+    if (t->sizes.empty() && operands.size() > 1) continue;  // a 0-dim operand has no say
+    layouts[n++] = now ? Layout{t->sizes.Now(), t->strides.Now()} : Layout{t->sizes.Hint(), t->strides.Hint()};
+  }
+  if (n == 0) return {};
+  return ElementwiseLayout(std::span(layouts.data(), n));
+}
+
+}  // namespace
+
 std::string_view NameOf(Comparison how) {
   switch (how) {
     case Comparison::kEqual:
@@ -25,19 +38,6 @@ std::string_view NameOf(Comparison how) {
   }
   return "";
 }
-
-Layout ElementwiseOf(const std::vector<const TensorType*>& operands, bool now) {
-  std::array<Layout, 4> layouts;
-  size_t n = 0;
-  for (const TensorType* t : operands) {
-    if (t->sizes.empty() && operands.size() > 1) continue;  // a 0-dim operand has no say
-    layouts[n++] = now ? Layout{t->sizes.Now(), t->strides.Now()} : Layout{t->sizes.Hint(), t->strides.Hint()};
-  }
-  if (n == 0) return {};
-  return ElementwiseLayout(std::span(layouts.data(), n));
-}
-
-}  // namespace
 
 Shape StridesOfView(const TensorType& from, const Shape& sizes) {
   const auto hint = ViewStrides(from.sizes.Hint(), from.strides.Hint(), sizes.Hint());

@@ -61,6 +61,8 @@ class Builder {
   Names names_;
 };
 
+// "eq", "ne", "lt", …: of its node, and of what is lowered for it.
+std::string_view NameOf(Comparison how);
 // Strides of a view of these sizes. REQUIRES: there is one.
 Shape StridesOfView(const TensorType& from, const Shape& sizes);
 // Sizes without the dimensions of `mask`, or with 1 for them.

@@ -7,6 +7,7 @@
 #include "graph/base/check.h"
 #include "graph/functional.h"
 #include "passes/compile/fused_program.h"
+#include "passes/compile/pad_mm.h"
 
 namespace tidemark::compile {
 namespace {
@@ -28,7 +29,7 @@ CodeNames NameCode(Tracer& tracer, const Graph& captured, const CompiledGraph& c
     const auto found = known.find(scope);
     names.scopes.Add(found == known.end() ? ScopeId() : found->second);
   }
-  if (!code.tuning.empty()) names.tuning = tracer.AddScope("autotune");
+  if (!code.tuning.kernels.empty()) names.tuning = tracer.AddScope("autotune");
   for (std::vector<FusedKernelId>& fused : names.fused) fused.resize(code.kernels.size());
   return names;
 }
@@ -104,7 +105,7 @@ void Call::Launch(size_t kernel) {
   const InScope in_scope(tracer_, scope.valid() ? names_.scopes[scope] : tracer_.scope);
   if (!k.is_extern) {
     LaunchFused(kernel);
-    if (tunes_ && !code_.tuning.empty()) TuneKernel(kernel);
+    if (tuning_ != nullptr && !code_.tuning.kernels.empty()) TuneKernel(kernel);
     return;
   }
   const OperationId id = k.operations[0];
@@ -158,31 +159,36 @@ void Call::AddWholesOfParts() {
 }
 
 void Call::TuneKernel(size_t kernel) {
-  const KernelTuning& tuning = code_.tuning[kernel];
-  if (tuning.first != kernel || tuning.configurations == 1) return;
+  const KernelTuning& tuning = code_.tuning.kernels[kernel];
+  if (tuning.configurations == 1 || !tuning_->cache.insert(tuning.source).second) return;
   const InScope in_scope(tracer_, names_.tuning);
-  const int64_t flush = tracer_.device().l2_cache.count() / SizeOf(DType::kInt32).count();
   for (int i = 0; i < tuning.configurations; ++i) {
-    const std::vector<const Tensor*> copied = CopiedForTuning(tuning);
+    const std::vector<const Tensor*> copied = CopiedForTuning(tuning.modified);
     LaunchOnCopies(copied);
-    const Tensor buffer = Full(tracer_, DType::kInt32, {flush}, 0, Role::kScalar);
+    const Tensor buffer = FlushBuffer(tracer_);
     LaunchOnCopies(copied);
   }
 }
 
-// What is changed in place and copied; what would raise the highest sum of allocated bytes is copied to the host.
-std::vector<const Tensor*> Call::CopiedForTuning(const KernelTuning& tuning) const {
-  const Bytes budget = tracer_.live_peak() - tracer_.live_bytes();
+// What is changed in place and copied on the device; the rest is copied to the host.
+std::vector<const Tensor*> Call::CopiedForTuning(const std::vector<BufferId>& modified) const {
   std::vector<const Tensor*> copied;
-  Bytes copies;
-  for (const BufferId b : tuning.modified) {
-    const Tensor& t = values_[b];
-    const Bytes bytes = SizeOf(t.dtype()) * ElementsOfStorage(t.layout());
-    if (copies + bytes > budget) continue;
-    copies += bytes;
-    copied.push_back(&t);
+  std::vector<Bytes> bytes;
+  for (const BufferId b : modified) {
+    copied.push_back(&values_[b]);
+    bytes.push_back(SizeOf(values_[b].dtype()) * ElementsOfStorage(values_[b].layout()));
   }
-  return copied;
+  if (copied.empty() || !code_.tuning.spares_peak) return copied;
+  const size_t decision = tuning_->decided.size();
+  const Bytes room =
+      decision < tuning_->rooms.size() ? tuning_->rooms[decision] : tracer_.live_peak() - tracer_.live_bytes();
+  const std::vector<bool> fit = CopiesThatFit(bytes, room);
+  std::vector<const Tensor*> fitting;
+  for (size_t i = 0; i < fit.size(); ++i) {
+    if (fit[i]) fitting.push_back(copied[i]);
+  }
+  tuning_->decided.push_back({tracer_.graph().program.size(), std::move(bytes), fit});
+  return fitting;
 }
 
 void Call::LaunchOnCopies(const std::vector<const Tensor*>& copied) {

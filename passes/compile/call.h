@@ -24,8 +24,8 @@ class Call {
   Call(Tracer& tracer, const CompiledGraph& code, CodeNames& names, bool at_hint, std::vector<Tensor> inputs);
 
   void Run();
-  // This is the first call: each kernel is tuned at its first launch.
-  void TuneKernels() { tunes_ = true; }
+  // This is the first call: each kernel that isn't in the cache yet is tuned at its first launch.
+  void TuneKernels(Tuning& tuning) { tuning_ = &tuning; }
 
   // The i-th output; undefined if there is none. After Run().
   Tensor Output(size_t i, HolderKind kind = HolderKind::kLocal, const char* node = nullptr) const;
@@ -53,7 +53,7 @@ class Call {
   FusedKernelId FusedOf(size_t kernel, const std::vector<BufferId>& inputs);
   void AddWholesOfParts();
   void TuneKernel(size_t kernel);
-  std::vector<const Tensor*> CopiedForTuning(const KernelTuning& tuning) const;
+  std::vector<const Tensor*> CopiedForTuning(const std::vector<BufferId>& modified) const;
   void LaunchOnCopies(const std::vector<const Tensor*>& copied);
   void LaunchCall(OperationId id);
   void LaunchTuple(OperationId id);
@@ -66,7 +66,7 @@ class Call {
   const LoweredGraph& g_;
   CodeNames& names_;
   bool at_hint_;
-  bool tunes_ = false;
+  Tuning* tuning_ = nullptr;  // null: nothing is tuned
   Column<BufferId, Tensor> values_;
   Column<BufferId, std::vector<Tensor>> tuples_;
   std::vector<Result> pending_;

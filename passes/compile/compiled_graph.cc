@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 
 #include "graph/op.h"
 #include "passes/compile/decompose.h"
@@ -85,7 +86,8 @@ class Describing {
         code_.calls[id] = InfoOfCall(graph_.nodes[code_.lowered.operations[id].node]);
       } else {
         for (const NodeId id : nodes) info.fused.ops.push_back(graph_.nodes[id].kind);
-        info.fused.name = fmt::format("{}_{}", NameOf(label, info.fused.ops), fused_count_++);
+        info.fused.name = fmt::format("{}/{}_{}", label, NameOf(info.fused.ops), fused_count_++);
+        if (!code_.tuning.kernels.empty()) AddName(kernel, code_.tuning.kernels[code_.kernels.size()].source);
       }
       code_.kernels.push_back(std::move(info));
     }
@@ -101,8 +103,21 @@ class Describing {
     }
   }
 
-  // "forward/add_mul_sum", to which the kernel's number comes.
-  static std::string NameOf(std::string_view label, const std::vector<OpKind>& ops) {
+  // Code that occurs several times in a graph has one name, its first launch's.
+  void AddName(const Kernel& kernel, std::string& source) {
+    std::string& name = names_[source];
+    if (name.empty()) {
+      std::vector<NodeId> nodes;
+      for (const OperationId id : kernel.operations) Collect(code_.lowered.operations[id].origin, nodes);
+      std::vector<OpKind> ops;
+      for (const NodeId id : nodes) ops.push_back(graph_.nodes[id].kind);
+      name = NameOf(ops) + " ";
+    }
+    source.insert(0, name);
+  }
+
+  // "add_mul_sum", to which the graph's name and the kernel's number come.
+  static std::string NameOf(const std::vector<OpKind>& ops) {
     std::vector<std::string_view> names;
     for (const OpKind kind : ops) {
       std::string_view name = InfoOf(kind).name;
@@ -111,13 +126,14 @@ class Describing {
       if (!is_view && std::ranges::find(names, name) == names.end()) names.push_back(name);
     }
     std::ranges::sort(names);
-    return fmt::format("{}/{}", label, fmt::join(names, "_"));
+    return fmt::format("{}", fmt::join(names, "_"));
   }
 
   const FunctionalGraph& graph_;
   CompiledGraph& code_;
   std::vector<bool> has_memory_;  // by node
   std::vector<size_t> position_;
+  std::map<std::string, std::string> names_;  // by source
   int fused_count_ = 0;
 };
 
@@ -244,6 +260,9 @@ class Compilation {
     RemoveNoOps(joint);
     FoldConstants(joint);
     RunJointPasses(joint, names);
+    if (run_.training.compile == CompileMode::kFirstRun) {
+      step_.products = ProductsToTime(joint, run_.device, {request_.tokens[1], request_.tokens_now[1]});
+    }
     step_.is_training = request_.training;
     if (request_.training) {
       Train(std::move(joint), hint);
@@ -379,7 +398,7 @@ class Compilation {
     code.plan = PlanMemory(code.lowered, schedule, kernels, estimate, donated, run_.device);
     Show(fmt::format("{}-lines", label), code.lowered, code.plan);
     if (run_.training.compile == CompileMode::kFirstRun) {
-      code.tuning = DescribeTuning(code.lowered, schedule, code.plan);
+      code.tuning = DescribeTuning(code.lowered, schedule, code.plan, label == "forward");
     }
     Describing(graph, code).Run(LabelOf(label));
     for (const Buffer& buffer : code.lowered.buffers) {

@@ -11,6 +11,7 @@
 #include "graph/graph.h"
 #include "graph/run_config.h"
 #include "passes/compile/capture.h"
+#include "passes/compile/pad_mm.h"
 #include "passes/compile/plan.h"
 #include "passes/compile/summary.h"
 #include "passes/compile/tuning.h"
@@ -35,8 +36,8 @@ struct CallInfo {
 struct CompiledGraph {
   LoweredGraph lowered;
   Plan plan;
-  std::vector<KernelInfo> kernels;      // by kernel
-  std::vector<KernelTuning> tuning;     // by kernel; only where the run is a first one
+  std::vector<KernelInfo> kernels;  // by kernel
+  GraphTuning tuning;
   Column<OperationId, CallInfo> calls;  // of library calls
   Column<BufferId, Role> roles;
 };
@@ -58,6 +59,7 @@ struct CompiledStep {
   // The two lengths of a request with an open one have programs of their own; there is nothing else here then.
   bool is_another_program = false;
   std::vector<FoldingStep> folding;
+  std::vector<TimedProduct> products;  // where the run is a first one
 
   // Whether what was decided for the one length, with guards, is what would be decided for the other.
   bool GuardsHold() const { return forward.lowered.guards_hold && backward.lowered.guards_hold; }

@@ -1,5 +1,7 @@
 #include "passes/compile/compiled_model.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -16,6 +18,7 @@ struct CompiledModel::Code {
   CompiledStep step;
   CodeNames forward_names;
   CodeNames backward_names;
+  std::shared_ptr<Tuning> tuning;
   bool forward_tuned = false;
   bool backward_tuned = false;
 };
@@ -45,7 +48,7 @@ void CompiledGradient(Node& node, Gradients& in, Gradients& out) {
     inputs.push_back(std::move(in[i]));
   }
   Call call(tracer, code->step.backward, code->backward_names, saved.at_hint, std::move(inputs));
-  if (!std::exchange(code->backward_tuned, true)) call.TuneKernels();
+  if (!std::exchange(code->backward_tuned, true)) call.TuneKernels(*code->tuning);
   call.Run();
   for (uint32_t i = 0; i < node.edge_count; ++i) {
     if (node.Wants(i)) out[i] = call.Output(i);
@@ -76,19 +79,23 @@ void TracePatterns(Tracer& tracer) {
 
 }  // namespace
 
-CompiledModel::CompiledModel(const RunConfig& run, Model& model, Observer observer)
+CompiledModel::CompiledModel(const RunConfig& run, Model& model, Observer observer, Tuning* tuning)
     : run_(run),
       model_(model),
       tracer_(model.tracer()),
       observer_(std::move(observer)),
       parameters_(model.Parameters()),
-      buffers_(model.Buffers()) {
-  tracer_.Assume(run.training.compile == CompileMode::kFirstRun
-                     ? "torch.compile: predicted is a first run, with empty compile caches, which launches kernels to "
-                       "time them; what that leaves reserved depends on times, and later runs (compile: true) reserve "
-                       "another amount"
-                     : "torch.compile: predicted is a run with filled compile caches; a first run (compile: first-run) "
-                       "times its kernels, which can leave more memory reserved; how much depends on times");
+      buffers_(model.Buffers()),
+      tuning_(tuning == nullptr ? std::make_shared<Tuning>()
+                                : std::shared_ptr<Tuning>(std::shared_ptr<void>(), tuning)) {
+  tracer_.Assume(
+      run.training.compile == CompileMode::kFirstRun
+          ? fmt::format("torch.compile: predicted is a first run, with {}, which launches kernels to time "
+                        "them; what that leaves reserved depends on times, and later runs (compile: true) "
+                        "reserve another amount",
+                        tuning_->cache.empty() ? "empty compile caches" : "what earlier runs left in the caches")
+          : "torch.compile: predicted is a run with filled compile caches; a first run (compile: first-run) "
+            "times its kernels, which can leave more memory reserved; how much depends on times");
 }
 
 ModelOutput CompiledModel::operator()(const Tensor& tokens, const Tensor& targets) {
@@ -127,6 +134,7 @@ std::shared_ptr<Code> CompiledModel::Compile(const Dims& tokens, const Dims& now
   auto code = std::make_shared<Code>();
   code->tokens = tokens;
   code->tokens_now = now;
+  code->tuning = tuning_;
   code->is_training = tracer_.grad_enabled;
   code->is_symbolic = !(tokens == now);
   const auto earlier = std::ranges::count(codes_, code->is_training, [](const auto& c) { return c->is_training; });
@@ -155,6 +163,7 @@ void CompiledModel::CompileTimeEvents(const CompiledStep& step) {
       constants[folding.constant].Reset();
     }
   }
+  TimeProducts(tracer_, step.products, tuning_->cache);
 }
 
 std::vector<Tensor> CompiledModel::Arguments(const Code& code, const Tensor& tokens, const Tensor& targets) const {
@@ -191,7 +200,7 @@ ModelOutput CompiledModel::RunCode(const std::shared_ptr<Code>& code, const Tens
   ModelOutput output;
   {
     Call call(tracer_, step.forward, code->forward_names, at_hint, arguments);
-    if (!std::exchange(code->forward_tuned, true)) call.TuneKernels();
+    if (!std::exchange(code->forward_tuned, true)) call.TuneKernels(*code->tuning);
     call.Run();
     output.logits = call.Output(0);
     output.loss = call.Output(1);
@@ -210,9 +219,9 @@ ModelOutput CompiledModel::RunCode(const std::shared_ptr<Code>& code, const Tens
   return output;
 }
 
-MakeModelRunner CompiledModels(Observer observer) {
-  return [observer](const RunConfig& run, Model& model) -> std::unique_ptr<ModelRunner> {
-    return std::make_unique<CompiledModel>(run, model, observer);
+MakeModelRunner CompiledModels(Observer observer, Tuning* tuning) {
+  return [observer, tuning](const RunConfig& run, Model& model) -> std::unique_ptr<ModelRunner> {
+    return std::make_unique<CompiledModel>(run, model, observer, tuning);
   };
 }
 

@@ -12,7 +12,7 @@ namespace tidemark::compile {
 
 class CompiledModel : public ModelRunner {
  public:
-  CompiledModel(const RunConfig& run, Model& model, Observer observer);
+  CompiledModel(const RunConfig& run, Model& model, Observer observer, Tuning* tuning);
   ModelOutput operator()(const Tensor& tokens, const Tensor& targets) override;
 
   struct Code;
@@ -32,10 +32,12 @@ class CompiledModel : public ModelRunner {
   std::vector<ParameterPtr> parameters_;
   std::vector<ParameterPtr> buffers_;
   std::vector<std::shared_ptr<Code>> codes_;
-  bool is_symbolic_ = false;  // another length than the first has come
+  std::shared_ptr<Tuning> tuning_;  // also of the code's backward
+  bool is_symbolic_ = false;        // another length than the first has come
 };
 
-// For TraceRun.
-MakeModelRunner CompiledModels(Observer observer = {});
+// For TraceRun. `tuning`: what a first run finds in the compile cache and of the allocator; it outlives the run. Null:
+// an empty cache.
+MakeModelRunner CompiledModels(Observer observer = {}, Tuning* tuning = nullptr);
 
 }  // namespace tidemark::compile

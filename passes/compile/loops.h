@@ -54,7 +54,8 @@ struct Operation {
   enum class Kind : uint8_t { kLoops, kScatter, kExtern, kPart, kConcat };
   Kind kind = Kind::kLoops;
   BufferId result;
-  NodeId node;
+  NodeId node;    // at which it was written
+  NodeId origin;  // after which Inductor names it: what made the value, or the view that found it in use
   // Loops: for all indices below `sizes` (then `reduced`), result[index] = body. Variables are numbered through.
   Shape sizes;
   Shape reduced;

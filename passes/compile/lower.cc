@@ -105,6 +105,7 @@ BoxId Lowering::AddBox(DType dtype, const Shape& sizes, ExpressionId body) {
   b.dtype = dtype;
   b.sizes = sizes;
   b.body = body;
+  b.node = current_;
   return boxes_.Add(b);
 }
 
@@ -122,6 +123,7 @@ BufferId Lowering::AddBuffer(Buffer::Kind kind, DType dtype, const Shape& sizes)
 OperationId Lowering::AddOperation(Operation op, BufferId id) {
   op.result = id;
   op.node = current_;
+  op.origin = current_;
   const OperationId operation = result_.operations.Add(std::move(op));
   result_.buffers[id].operation = operation;
   return operation;
@@ -156,7 +158,8 @@ void Lowering::Realize(BoxId id) {
   op.sizes = boxes_[id].sizes;
   op.body = boxes_[id].body;
   op.reads_memory = expressions().Count(op.body).loads > 0;
-  AddOperation(std::move(op), b);
+  const OperationId added = AddOperation(std::move(op), b);
+  if (!current_.valid() || !IsViewNode(node().kind)) result_.operations[added].origin = boxes_[id].node;
   boxes_[id].buffer = b;
 }
 

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "graph/base/check.h"
+#include "passes/compile/builder.h"
 #include "passes/compile/lowering.h"
 
 namespace tidemark::compile {
@@ -49,24 +50,6 @@ void Lowering::Divide() {
     const ExpressionId inverse = expressions().Constant(1 / node().number, false, dtype());
     return Call("mul", {Cast(operands[0], dtype()), inverse}, dtype());
   });
-}
-
-std::string_view Lowering::NameOf(Comparison how) {
-  switch (how) {
-    case Comparison::kEqual:
-      return "eq";
-    case Comparison::kNotEqual:
-      return "ne";
-    case Comparison::kLess:
-      return "lt";
-    case Comparison::kLessEqual:
-      return "le";
-    case Comparison::kGreater:
-      return "gt";
-    case Comparison::kGreaterEqual:
-      return "ge";
-  }
-  return "";
 }
 
 void Lowering::Compare() {

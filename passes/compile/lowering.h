@@ -30,6 +30,7 @@ struct Box {
   Shape sizes;
   ExpressionId body;
   BufferId buffer;  // once realized
+  NodeId node;      // that made it
   bool realized() const { return buffer.valid(); }
 };
 
@@ -185,7 +186,6 @@ class Lowering {
   void Arithmetic(std::string_view name, DType type);
   void Power();
   void Divide();
-  static std::string_view NameOf(Comparison how);
   void Compare();
   void Where();
 

@@ -9,6 +9,7 @@
 #include <tuple>
 
 #include "graph/base/check.h"
+#include "passes/compile/reduction_kernel.h"
 
 namespace tidemark::compile {
 namespace {
@@ -329,12 +330,15 @@ class Planning {
     return ways.size() <= 1;
   }
 
-  // Buffers that only the kernel itself reads don't exist, unless they are part of a chain in place that does.
+  // Buffers that only the kernel itself reads don't exist, unless they are part of a chain in place that does, or read
+  // in a later loop.
   std::vector<BufferId> RemovedBuffers(const std::vector<OperationId>& operations,
                                        const std::map<BufferId, BufferId>& in_place) const {
+    const std::vector<BufferId> kept = ReadByLaterLoops(s_, operations);
     std::vector<BufferId> local;
     for (const OperationId id : operations) {
       const BufferId b = ResultOf(id);
+      if (std::ranges::find(kept, b) != kept.end()) continue;
       const BufferUsers& users = s_.users[b];
       const bool is_local = !users.is_output && std::ranges::all_of(users.operations, [&](OperationId user) {
         return launched_in_[user.index()] == launched_in_[id.index()];

@@ -3,27 +3,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
-#include <bit>
 #include <iterator>
 #include <map>
+#include <optional>
 #include <string>
+
+#include "passes/compile/configurations.h"
+#include "passes/compile/reduction_kernel.h"
 
 namespace tidemark::compile {
 namespace {
-
-constexpr int64_t kPersistentInner = 1024;  // rows of up to so many elements are held in registers
-constexpr int64_t kPersistent = 64;         // where neighbours in the reduction aren't neighbours in memory
-constexpr int64_t kPersistentBlock = 4096;  // elements
-constexpr std::array<int64_t, 4> kRowsPerBlock = {1, 8, 32, 128};
-constexpr int64_t kOneInnerConfiguration = 256;
-constexpr int64_t kInnerRatio = 32;
-constexpr int64_t kSmallInnerRatio = 16;
-constexpr int64_t kSmallInnerLength = 512;
-constexpr int64_t kSmallPointwise = 256;
-constexpr int kLoopedConfigurations = 6;
-
-int64_t PowerOfTwo(int64_t n) { return static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(n))); }
 
 // The code of a kernel with its buffers numbered in order of appearance: equal texts are one kernel.
 class Signature {
@@ -116,73 +105,42 @@ std::vector<std::vector<BufferId>> ModifiedBuffers(const LoweredGraph& graph, co
   return modified;
 }
 
-// Whether what the kernel touches lies side by side along the reduction, by bytes; else along the results.
-bool RunsAlongReduction(const LoweredGraph& graph, const Schedule& schedule, const Kernel& kernel,
-                        const Unit& reduction) {
-  int64_t along_reduction = 0;
-  int64_t along_results = 0;
-  std::vector<Access> seen;
-  for (const OperationId id : kernel.operations) {
-    const Unit& unit = schedule.units[id];
-    const bool covers_reduction =
-        unit.length == reduction.length || unit.results == reduction.results * reduction.length;
-    for (const std::vector<Access>* list : {&unit.reads, &unit.writes}) {
-      for (const Access& access : *list) {
-        if (access.is_whole || std::ranges::find(seen, access) != seen.end()) continue;
-        seen.push_back(access);
-        for (size_t loop = 0; loop < access.loops(); ++loop) {
-          if (!access.index.StrideOf(static_cast<int>(loop)).is(1)) continue;
-          const bool inner = covers_reduction && loop + 1 == unit.sizes.size() + unit.reduced.size();
-          (inner ? along_reduction : along_results) += HintBytesOf(access, graph);
-        }
-      }
-    }
-  }
-  along_results = std::max<int64_t>(along_results, 1);
-  if (along_reduction >= kInnerRatio * along_results) return true;
-  return along_reduction >= kSmallInnerRatio * along_results &&
-         PowerOfTwo(reduction.length.hint()) <= kSmallInnerLength;
-}
-
-int Configurations(const LoweredGraph& graph, const Schedule& schedule, const Kernel& kernel) {
-  const auto reduction =
-      std::ranges::find_if(kernel.operations, [&](OperationId id) { return graph.operations[id].is_reduction(); });
-  if (reduction == kernel.operations.end()) {
-    const Unit& unit = schedule.units[kernel.operations[0]];
-    return PowerOfTwo(unit.results.hint()) < kSmallPointwise ? 1 : 2;
-  }
+int Configurations(const Schedule& schedule, const Kernel& kernel) {
+  const std::optional<ReductionKernel> r = DescribeReduction(schedule, kernel.operations);
+  if (!r.has_value()) return PointwiseConfigurations(schedule.units[kernel.operations[0]].results.hint());
   if (kernel.rows > 0) return 1;
-  ReductionHint hint = graph.operations[*reduction].hint;
-  for (const OperationId id : kernel.operations) {
-    const Operation& op = graph.operations[id];
-    if (op.is_reduction() && op.hint != hint) hint = ReductionHint::kDefault;
-  }
-  const Unit& unit = schedule.units[*reduction];
-  if (hint == ReductionHint::kDefault && RunsAlongReduction(graph, schedule, kernel, unit))
-    hint = ReductionHint::kInner;
-  const int64_t results = PowerOfTwo(unit.results.hint());
-  const int64_t length = PowerOfTwo(unit.length.hint());
-  const bool persistent = unit.length.hint() <= (hint == ReductionHint::kInner ? kPersistentInner : kPersistent);
-  if (!persistent) return hint == ReductionHint::kDefault ? kLoopedConfigurations : 1;
-  if (hint == ReductionHint::kOuter || (hint == ReductionHint::kInner && length >= kOneInnerConfiguration)) return 1;
-  const auto count = std::ranges::count_if(
-      kRowsPerBlock, [&](int64_t rows) { return rows == 1 || (length * rows <= kPersistentBlock && rows <= results); });
-  return static_cast<int>(count);
+  const int64_t results = r->results.hint();
+  const int64_t length = r->length.hint();
+  const ReductionHint hint = r->is_tiled ? ReductionHint::kDefault : r->hint;  // tiles of any form are tried
+  if (r->is_persistent) return PersistentConfigurations(results, length, hint);
+  const LoopedReduction looped = DescribeLoops(schedule, kernel.operations, *r);
+  return LoopedConfigurations(results, length, looped.loads, hint) + (looped.tries_persistent ? 1 : 0);
 }
 
 }  // namespace
 
-std::vector<KernelTuning> DescribeTuning(const LoweredGraph& graph, const Schedule& schedule, const Plan& plan) {
+std::vector<bool> CopiesThatFit(const std::vector<Bytes>& wanted, Bytes room) {
+  std::vector<bool> fit;
+  for (const Bytes bytes : wanted) {
+    fit.push_back(bytes <= room);
+    if (fit.back()) room -= bytes;
+  }
+  return fit;
+}
+
+GraphTuning DescribeTuning(const LoweredGraph& graph, const Schedule& schedule, const Plan& plan, bool is_forward) {
   std::vector<std::vector<BufferId>> modified = ModifiedBuffers(graph, plan);
-  std::vector<KernelTuning> tuning(plan.kernels.size());
-  std::map<std::string, size_t> known;
+  GraphTuning tuning = {.kernels = std::vector<KernelTuning>(plan.kernels.size()), .spares_peak = !is_forward};
+  std::map<std::string, size_t> numbers;  // of kernels, each code once
   Signature signature(graph, schedule);
   for (size_t i = 0; i < plan.kernels.size(); ++i) {
-    tuning[i].first = i;
     if (plan.kernels[i].is_extern) continue;
-    tuning[i].first = known.try_emplace(signature.Of(plan.kernels[i], modified[i]), i).first->second;
-    tuning[i].configurations = Configurations(graph, schedule, plan.kernels[i]);
-    tuning[i].modified = std::move(modified[i]);
+    KernelTuning& kernel = tuning.kernels[i];
+    const auto known = numbers.try_emplace(signature.Of(plan.kernels[i], modified[i]), numbers.size()).first;
+    // That copies may go to the host is part of the source.
+    kernel.source = fmt::format("{}{}:{}", is_forward ? "forward " : "", known->second, known->first);
+    kernel.configurations = Configurations(schedule, plan.kernels[i]);
+    kernel.modified = std::move(modified[i]);
   }
   return tuning;
 }

@@ -72,7 +72,7 @@ class CudaAsync final : public Policy {
       shown.arrays[caching::kAll][counter] = {stat.current, stat.peak, 0, stat.current};
     }
     shown.max_split_size = 0;
-    return shown.List();
+    return shown.List(/*with_rejections=*/true);
   }
 
  private:

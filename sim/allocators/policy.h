@@ -18,7 +18,7 @@ class Policy : public Allocator {
   Usage usage() const override;
   Usage peak() const override;
   // Only the figures for all pools together move.
-  std::vector<Statistic> Statistics() const override { return stats_.List(); }
+  std::vector<Statistic> Statistics() const override { return stats_.List(/*with_rejections=*/true); }
   // Live blocks at their places and what is free between them.
   std::vector<SegmentView> Segments() const override;
   const OutOfMemory& last_out_of_memory() const override { return out_of_memory_; }

@@ -79,7 +79,7 @@ void CompareTwelve(benchmark::State& state) {
                                              "passes=[{chunk_loss: {chunks: 4}}]"};
   for (auto _ : state) {
     std::vector<std::string> notes;
-    const Result<VariantTable> table = CompareVariants(*text, path, {}, variants, notes);
+    const Result<VariantTable> table = CompareVariants(*text, path, {}, variants, false, notes);
     if (!table.ok()) return state.SkipWithError(table.error().message.c_str());
     benchmark::DoNotOptimize(CompareText(*table, {}));
   }

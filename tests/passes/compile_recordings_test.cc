@@ -118,11 +118,14 @@ TEST_P(CompiledRecordings, AreCompiledEventByEvent) {
 
 class FirstRuns : public testing::TestWithParam<std::filesystem::path> {};
 
-TEST_P(FirstRuns, PeakWhereTheRecordingDoes) {
+TEST_P(FirstRuns, AllocateWhatTheRecordingDoes) {
   const Result<LoadedRun> loaded = LoadRun(GetParam() / "run.yaml", {});
   ASSERT_TRUE(loaded.ok()) << loaded.error().message;
+  const Result<Tape> recorded = ReadTape(GetParam() / "tape.gz");
+  ASSERT_TRUE(recorded.ok()) << recorded.error().message;
   const Result<BuiltRun> built = BuildRun(loaded->config, {});
   ASSERT_TRUE(built.ok()) << built.error().message;
+  EXPECT_EQ(FirstDifference(WithoutRepeats(*recorded), WithoutRepeats(built->lowered.tape)), "");
   const Result<Replay> replay =
       RunReplay(built->lowered.tape, {.allocator = AllocatorOf(loaded->config), .observers = {}});
   ASSERT_TRUE(replay.ok()) << replay.error().message;
@@ -130,6 +133,36 @@ TEST_P(FirstRuns, PeakWhereTheRecordingDoes) {
   EXPECT_EQ(replay->requested.bytes, peak.requested);
   EXPECT_EQ(replay->allocated.bytes, peak.allocated);
   EXPECT_EQ(replay->reserved.bytes, peak.reserved);
+}
+
+// One after another, as they were recorded, with one compile cache that was empty in the beginning.
+TEST(FirstRunsWithOneCache, AllocateWhatTheRecordingsDo) {
+  compile::TuningCache cache;
+  const std::vector<std::filesystem::path> folders =
+      RecordingFolders(TIDEMARK_TEST_DATA "/truth/compiled-shared-cache");
+  ASSERT_EQ(folders.size(), 3U);
+  for (const std::filesystem::path& folder : folders) {
+    const Result<LoadedRun> loaded = LoadRun(folder / "run.yaml", {});
+    ASSERT_TRUE(loaded.ok()) << loaded.error().message;
+    const Result<Tape> recorded = ReadTape(folder / "tape.gz");
+    ASSERT_TRUE(recorded.ok()) << recorded.error().message;
+    const Result<BuiltRun> built = BuildRun(loaded->config, {.tuned = &cache});
+    ASSERT_TRUE(built.ok()) << built.error().message;
+    EXPECT_EQ(FirstDifference(WithoutRepeats(*recorded), WithoutRepeats(built->lowered.tape)), "") << folder;
+    const Result<Replay> replay =
+        RunReplay(built->lowered.tape, {.allocator = AllocatorOf(loaded->config), .observers = {}});
+    ASSERT_TRUE(replay.ok()) << replay.error().message;
+    EXPECT_EQ(replay->reserved.bytes, PeakOf(folder).reserved) << folder;
+  }
+  // A run whose kernels are all known allocates what a later run does.
+  const Result<LoadedRun> first = LoadRun(folders[0] / "run.yaml", {});
+  const std::vector<std::string> compiled = {"training.compile=true"};
+  const Result<LoadedRun> later = LoadRun(folders[0] / "run.yaml", compiled);
+  ASSERT_TRUE(first.ok() && later.ok());
+  const Result<BuiltRun> again = BuildRun(first->config, {.tuned = &cache});
+  const Result<BuiltRun> filled = BuildRun(later->config, {});
+  ASSERT_TRUE(again.ok() && filled.ok());
+  EXPECT_EQ(FirstDifference(filled->lowered.tape, again->lowered.tape), "");
 }
 
 std::string NameOfFolder(const testing::TestParamInfo<std::filesystem::path>& folder) {

@@ -214,7 +214,8 @@ TEST(CachingAllocator, PrivatePoolsKeepTheirMemoryUntilTheLastUserGoes) {
   EXPECT_NE(p.allocator().unsupported(), "");
 }
 
-// Where ties go by address, rising and falling addresses differ; later releases look at the age of the segment.
+// Where ties go by address, rising and falling addresses differ; later releases look at the age of the block or of the
+// segment.
 TEST(CachingAllocator, TiesGoByAddressOrByAge) {
   const auto place_after_two_free = [](std::string framework, AddressOrder addresses) {
     Process p({.framework = std::move(framework), .addresses = addresses});
@@ -224,9 +225,31 @@ TEST(CachingAllocator, TiesGoByAddressOrByAge) {
     p.Free("a");
     return p.Malloc(30_MiB).first;
   };
-  EXPECT_EQ(place_after_two_free("pytorch-2.12", AddressOrder::kRising), 0);
-  EXPECT_EQ(place_after_two_free("pytorch-2.12", AddressOrder::kFalling), 1);
+  EXPECT_EQ(place_after_two_free("pytorch-2.11", AddressOrder::kRising), 0);
+  EXPECT_EQ(place_after_two_free("pytorch-2.11", AddressOrder::kFalling), 1);
+  EXPECT_EQ(place_after_two_free("pytorch-2.12", AddressOrder::kFalling), 0);
   EXPECT_EQ(place_after_two_free("pytorch-2.14", AddressOrder::kFalling), 0);
+}
+
+// In 2.12 what is cut off for a request is a new block, and a block that absorbs a neighbour stays itself. Numbers are
+// those of the blocks, in the order in which they are made.
+TEST(CachingAllocator, InOneReleaseABlockIsAsYoungAsItsLastCut) {
+  const auto segment_of_the_last = [](std::string framework) {
+    Process p({.framework = std::move(framework)});
+    p.Malloc(1_MiB, "a");  // segment 0: a 2 | rest 1
+    p.Malloc(1_MiB, "b");  // segment 0: a 2 | b 1
+    p.Malloc(1_MiB, "c");  // segment 1: c 4 | rest 3
+    p.Malloc(1_MiB, "d");  // segment 1: c 4 | d 3
+    p.Free("a");
+    p.Free("b");           // segment 0: 1
+    p.Malloc(1_MiB, "e");  // segment 0: e 5 | rest 1
+    p.Free("e");           // segment 0: 5
+    p.Free("c");
+    p.Free("d");  // segment 1: 3
+    return p.Malloc(1_MiB).first;
+  };
+  EXPECT_EQ(segment_of_the_last("pytorch-2.12"), 1);
+  EXPECT_EQ(segment_of_the_last("pytorch-2.14"), 0);
 }
 
 TEST(CachingAllocator, AnExabyteIsRefusedBeforeAnythingElse) {

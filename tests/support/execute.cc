@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <utility>
 
 #include "kernels/host_backend.h"
 #include "kernels/placed_tape.h"
@@ -30,6 +31,20 @@ Execution ExecuteGraph(const Graph& graph, const DeviceSpec& device) {
   EXPECT_EQ(execution->reserved_peak.count(), placed->replay.reserved.bytes.count());
   for (const Finding& finding : execution->findings) ADD_FAILURE() << finding.message;
   return *std::move(execution);
+}
+
+Graph WithoutHalf(Graph graph) {
+  Column<StorageId, uint8_t> widened;
+  widened.resize(graph.storages.size());
+  for (size_t i = 0; i < graph.tensors.size(); ++i) {
+    TensorInfo& tensor = graph.tensors[TensorId(i)];
+    if (!IsHalf(tensor.dtype)) continue;
+    tensor.dtype = DType::kFloat32;
+    if (std::exchange(widened[tensor.storage], uint8_t{1}) != 0) continue;
+    Bytes& bytes = graph.storages[tensor.storage].bytes;
+    bytes = bytes * 2;
+  }
+  return graph;
 }
 
 std::string DifferenceOf(const Execution& expected, const Execution& actual, double tolerance) {

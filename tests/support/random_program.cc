@@ -12,13 +12,12 @@
 namespace tidemark {
 namespace {
 
-constexpr int64_t kBatch = 2;
-constexpr int64_t kLength = 8;
 constexpr int64_t kVocab = 24;
 
 class Program {
  public:
-  Program(uint64_t seed, Tracer& tracer) : random_(seed), tracer_(tracer), width_(random_.Chance(0.5) ? 16 : 32) {
+  Program(uint64_t seed, const ProgramSize& size, Tracer& tracer)
+      : random_(seed), tracer_(tracer), size_(size), width_(size.width * (random_.Chance(0.5) ? 1 : 2)) {
     half_ = random_.Chance(0.4);
     tracer_.BeginPhase({.name = "model"});
     embedding_ = Parameter("embedding.weight", {kVocab, width_});
@@ -64,7 +63,7 @@ class Program {
   }
 
   void Fetch(int64_t batch) {
-    const Dims sizes = {kBatch, kLength};
+    const Dims sizes = {size_.batch, size_.length};
     const HostSource tokens = {.data = HostData::kTokens, .batch = batch, .vocab = kVocab};
     const HostSource targets = {.data = HostData::kTargets, .batch = batch, .vocab = kVocab};
     Tensor x = FromHost(tracer_, DType::kInt64, sizes, Role::kInput, tokens);
@@ -89,8 +88,8 @@ class Program {
     }
     Tensor logits = Linear(pool.back(), head_, Tensor());
     tracer_.SetRole(logits, Role::kLogitsAndLoss);
-    Operand flat = View(logits, {kBatch * kLength, kVocab});
-    Operand targets = View(y_, {kBatch * kLength});
+    Operand flat = View(logits, {size_.batch * size_.length, kVocab});
+    Operand targets = View(y_, {size_.batch * size_.length});
     loss_ = Tensor(CrossEntropy(std::move(flat), std::move(targets)), HolderKind::kCaller);
     if (random.Chance(0.5)) logits_ = Tensor(logits, HolderKind::kCaller);
   }
@@ -127,6 +126,7 @@ class Program {
 
   Random random_;
   Tracer& tracer_;
+  ProgramSize size_;
   int64_t width_;
   bool half_ = false;
   uint64_t steps_ = 0;
@@ -141,11 +141,11 @@ class Program {
 
 }  // namespace
 
-Graph RandomProgram(uint64_t seed, const DeviceSpec& device) {
+Graph RandomProgram(uint64_t seed, const DeviceSpec& device, const ProgramSize& size) {
   Tracer tracer(device);
   Graph graph;
   {
-    Program program(seed, tracer);
+    Program program(seed, size, tracer);
     program.Run();
     graph = tracer.TakeGraph();
   }

@@ -9,7 +9,13 @@
 
 namespace tidemark {
 
+struct ProgramSize {
+  int64_t batch = 2;
+  int64_t length = 8;
+  int64_t width = 16;  // of some programs, twice that of others
+};
+
 // The same seed gives the same program everywhere. Every parameter's gradient and every loss has a probe.
-Graph RandomProgram(uint64_t seed, const DeviceSpec& device);
+Graph RandomProgram(uint64_t seed, const DeviceSpec& device, const ProgramSize& size = {});
 
 }  // namespace tidemark

@@ -69,7 +69,70 @@ std::string Describe(const Tape& tape, const std::vector<Event>& events, size_t 
   return what + " in " + MarksAt(tape, at);
 }
 
+constexpr size_t kLongestGroup = 16;  // events
+
+// One past the group that begins at `begin`: a few allocations and their frees, nothing else; `begin` where there is
+// none.
+size_t EndOfGroup(const std::vector<Event>& events, size_t begin) {
+  size_t live = 0;
+  for (size_t end = begin; end < std::min(events.size(), begin + kLongestGroup); ++end) {
+    const Event& e = events[end];
+    if (e.kind == EventKind::kAlloc) {
+      ++live;
+    } else if (live == 0 || e.kind != EventKind::kFree || e.allocation < events[begin].allocation) {
+      return begin;
+    } else if (--live == 0) {
+      return end + 1;
+    }
+  }
+  return begin;
+}
+
 }  // namespace
+
+Tape WithoutRepeats(const Tape& tape) {
+  const std::vector<Event>& events = tape.events;
+  Tape result;
+  result.texts = tape.texts;
+  std::vector<AllocationId> renumbered(events.size());
+  std::vector<Bytes> sizes(events.size());
+  size_t allocations = 0;
+  size_t mark = 0;
+  const auto keep = [&](size_t i) {
+    for (; mark < tape.marks.size() && tape.marks[mark].event <= i; ++mark) {
+      result.marks.push_back(tape.marks[mark]);
+      result.marks.back().event = static_cast<uint32_t>(result.events.size());
+    }
+    Event event = events[i];
+    if (event.kind == EventKind::kAlloc) renumbered[event.allocation.index()] = AllocationId(allocations++);
+    if (event.kind == EventKind::kAlloc || event.kind == EventKind::kFree)
+      event.allocation = renumbered[event.allocation.index()];
+    result.events.push_back(event);
+  };
+  using Step = std::pair<bool, Bytes>;  // an allocation or not, of how many bytes
+  std::vector<Step> last;               // the group that has just ended, in any order
+  for (size_t i = 0; i < events.size();) {
+    const size_t end = EndOfGroup(events, i);
+    if (end == i) {
+      last.clear();
+      keep(i++);
+      continue;
+    }
+    std::vector<Step> group;
+    for (size_t k = i; k < end; ++k) {
+      const bool allocates = events[k].kind == EventKind::kAlloc;
+      if (allocates) sizes[events[k].allocation.index()] = events[k].bytes;
+      group.emplace_back(allocates, sizes[events[k].allocation.index()]);
+    }
+    std::ranges::sort(group);
+    const bool repeats = group == last;
+    for (; i < end; ++i) {
+      if (!repeats) keep(i);
+    }
+    last = std::move(group);
+  }
+  return result;
+}
 
 std::vector<std::filesystem::path> RecordingFolders(const std::filesystem::path& root) {
   std::vector<std::filesystem::path> folders;

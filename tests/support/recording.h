@@ -33,4 +33,8 @@ Result<Recording> ReadRecording(const std::filesystem::path& folder);
 // agree. The order within a run of consecutive frees doesn't count.
 std::string FirstDifference(const Tape& recorded, const Tape& traced);
 
+// The events and marks of a tape where what is allocated, freed at once and allocated again in the same sizes, over and
+// over, is there once: launches that are only timed.
+Tape WithoutRepeats(const Tape& tape);
+
 }  // namespace tidemark

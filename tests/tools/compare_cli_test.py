@@ -38,6 +38,17 @@ class Compare(program.ProgramTest):
         text = self.good("compare", EAGER, "--with", "passes=[{fuse: {}}]")
         self.assertRegex(text, r"fuse: highest live bytes [\d.]+ MiB \(-[\d.]+\), traffic of the run [\d.]+ GiB \(-[\d.]+ %\)")
 
+    def test_variants_can_share_a_compile_cache(self):
+        first = ("--set", "training.compile=first-run")
+        same = ("--with", "allocator.conf=")
+        apart, (again,) = self.rows(TINY, *first, *same)
+        self.assertEqual(again["peak"], apart["peak"])
+        shared, (known,) = self.rows(TINY, *first, *same, "--share-cache")
+        self.assertEqual(shared["peak"], apart["peak"])
+        later, _ = self.rows(TINY, "--set", "training.compile=true")
+        self.assertEqual(known["peak"], later["peak"])
+        self.assertNotEqual(known["peak"]["reserved_bytes"], shared["peak"]["reserved_bytes"])
+
     def test_a_variant_that_is_not_possible_is_a_row_that_says_why(self):
         _, (bad, good) = self.rows(TINY, "--with", "passes=[{accumulate: {parts: 3}}]", "--with", "training.micro_batch=2")
         self.assertEqual(bad, {"name": "passes=[{accumulate: {parts: 3}}]",

@@ -24,7 +24,7 @@ VariantTable Compare(const std::vector<std::string>& settings) {
   const std::string path = TIDEMARK_SOURCE_DIR "/configs/runs/nanogpt-30m-rtx4070-eager.yaml";
   std::vector<std::string> notes;
   const std::vector<std::string> overrides = {"training.steps=7"};  // as many as were recorded
-  Result<VariantTable> table = CompareVariants(*ReadFile(path), path, overrides, settings, notes);
+  Result<VariantTable> table = CompareVariants(*ReadFile(path), path, overrides, settings, false, notes);
   EXPECT_TRUE(table.ok()) << table.error().message;
   return *std::move(table);
 }
@@ -95,8 +95,8 @@ TEST(Compare, KeepsTheMessageOfAVariantThatDoesNotFit) {
 TEST(Compare, NamesTheSettingThatMeansNothing) {
   std::vector<std::string> notes;
   const std::vector<std::string> settings = {"training.micro_bach=8"};
-  const Result<VariantTable> table =
-      CompareVariants(*ReadFile(TIDEMARK_SOURCE_DIR "/configs/runs/nanogpt-tiny.yaml"), "tiny", {}, settings, notes);
+  const Result<VariantTable> table = CompareVariants(*ReadFile(TIDEMARK_SOURCE_DIR "/configs/runs/nanogpt-tiny.yaml"),
+                                                     "tiny", {}, settings, false, notes);
   ASSERT_FALSE(table.ok());
   EXPECT_THAT(table.error().message, HasSubstr("nearest: micro_batch"));
 }

@@ -72,7 +72,7 @@ class Settings(program.ProgramTest):
     TIES = "".join(f"a {k} {10 << 20}\n" for k in range(4)) + "f 0\nf 2\na 4 10485760\n"
 
     def test_older_releases_go_by_address_so_both_ways_are_shown(self):
-        old = ["replay", "-", "--framework", "pytorch-2.12"]
+        old = ["replay", "-", "--framework", "pytorch-2.11"]
         self.assertEqual(set(self.report(*old, stdin=self.TIES)["address_orders"]), {"rising", "falling"})
         self.assertNotIn("address_orders", self.report(*old, "--addresses", "falling", stdin=self.TIES))
         self.assertNotIn("address_orders", self.report("replay", "-", stdin=self.TIES))

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstring>
 #include <exception>
+#include <utility>
 
 #include "tools/commands/command.h"
 #include "tools/config/suggest.h"
@@ -103,7 +104,45 @@ int Finish(const Result<Outcome>& result, bool quiet) {
   return static_cast<int>(result->code);
 }
 
+void AddDetails(CLI::Option& option, const OptionDetails& details) {
+  if (details.value) option.type_name(*details.value);
+  if (!details.allowed.empty()) option.check(CLI::IsMember(details.allowed));
+  if (details.required) option.required();
+}
+
 }  // namespace
+
+void Command::Flag(const std::string& names, bool& value, const std::string& help) {
+  app_.add_flag(names, value, help);
+}
+
+void Command::Option(const std::string& names, std::string& value, const std::string& help,
+                     const OptionDetails& details) {
+  AddDetails(*app_.add_option(names, value, help), details);
+}
+
+void Command::Option(const std::string& names, unsigned& value, const std::string& help, const OptionDetails& details) {
+  AddDetails(*app_.add_option(names, value, help), details);
+}
+
+void Command::Option(const std::string& names, std::optional<double>& value, const std::string& help,
+                     const OptionDetails& details) {
+  AddDetails(*app_.add_option(names, value, help), details);
+}
+
+void Command::Option(const std::string& names, std::vector<std::string>& values, const std::string& help,
+                     const OptionDetails& details) {
+  CLI::Option& option = *app_.add_option(names, values, help);
+  AddDetails(option, details);
+  if (names.starts_with('-')) option.allow_extra_args(false);
+  if (details.most > 0) option.expected(1, details.most);
+}
+
+Command CommandLine::Add(const std::string& name, const std::string& help, CommandRun run) {
+  CLI::App& command = *app_.add_subcommand(name, help);
+  command.callback([run = std::move(run), chosen = run_] { *chosen = run; });
+  return Command(command);
+}
 
 int RunCommandLine(int argc, const char* const* argv, std::span<const AddCommand> commands) {
   CLI::App app("How much GPU memory a training run takes, when, why, and what would change it.", "tidemark");
@@ -112,7 +151,8 @@ int RunCommandLine(int argc, const char* const* argv, std::span<const AddCommand
   app.footer("For example: tidemark simulate configs/runs/nanogpt-tiny.yaml");
   bool quiet = false;
   CommandRun run;
-  for (const AddCommand add : commands) add(app, &run);
+  CommandLine line(app, &run);
+  for (const AddCommand add : commands) add(line);
   for (CLI::App* command : app.get_subcommands({})) {
     command->add_flag("-q,--quiet", quiet, "no notes on standard error");
   }

@@ -2,7 +2,6 @@
 // tensor a failed request was for.
 #include "tools/explain/explain.h"
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <memory>
 #include <optional>
@@ -41,24 +40,19 @@ Result<Outcome> RunExplain(const ExplainOptions& options) {
 
 }  // namespace
 
-void AddExplain(CLI::App& app, CommandRun* run) {
+void AddExplain(CommandLine& line) {
   auto options = std::make_shared<ExplainOptions>();
-  CLI::App* command =
-      app.add_subcommand("explain", "why each byte is alive at the peak, or which tensor a failed request was for");
-  command
-      ->add_option("CONFIG", options->words,
-                   "a run file, a Hugging Face config.json, a nanoGPT .py, or -; before it, in quotes, the text of an "
-                   "out-of-memory error (\"CUDA out of memory. Tried to allocate …\")")
-      ->required()
-      ->expected(1, 2)
-      ->type_name("");
-  command->add_option("--set", options->overrides, "KEY=VALUE: another value, as in --set training.micro_batch=8")
-      ->type_name("KEY=VALUE")
-      ->allow_extra_args(false);
-  command->add_flag("--json", options->json, "as JSON on standard output, and nothing else");
-  command->add_flag("-v,--verbose", options->verbose, "small tensors too");
-  command->add_flag("--no-color", options->no_color, "no colours (NO_COLOR is honoured too)");
-  command->callback([options, run] { *run = [options] { return RunExplain(*options); }; });
+  Command command = line.Add("explain", "why each byte is alive at the peak, or which tensor a failed request was for",
+                             [options] { return RunExplain(*options); });
+  command.Option("CONFIG", options->words,
+                 "a run file, a Hugging Face config.json, a nanoGPT .py, or -; before it, in quotes, the text of an "
+                 "out-of-memory error (\"CUDA out of memory. Tried to allocate …\")",
+                 {.value = "", .required = true, .most = 2});
+  command.Option("--set", options->overrides, "KEY=VALUE: another value, as in --set training.micro_batch=8",
+                 {.value = "KEY=VALUE"});
+  command.Flag("--json", options->json, "as JSON on standard output, and nothing else");
+  command.Flag("-v,--verbose", options->verbose, "small tensors too");
+  command.Flag("--no-color", options->no_color, "no colours (NO_COLOR is honoured too)");
 }
 
 }  // namespace tidemark

@@ -1,7 +1,6 @@
 // tidemark fit CONFIG --budget 12GiB: the cheapest change that fits.
 #include "tools/compare/fit.h"
 
-#include <CLI/CLI.hpp>
 #include <map>
 #include <memory>
 #include <string>
@@ -49,23 +48,21 @@ Result<Outcome> RunFit(const FitCommandOptions& options) {
 
 }  // namespace
 
-void AddFit(CLI::App& app, CommandRun* run) {
+void AddFit(CommandLine& line) {
   auto options = std::make_shared<FitCommandOptions>();
-  CLI::App* command = app.add_subcommand("fit", "the cheapest change with which a run fits a budget");
-  command->add_option("CONFIG", options->config, "a run file, a Hugging Face config.json, a nanoGPT .py, or -")
-      ->required();
-  command->add_option("--budget", options->budget, "for the whole process, as in 12GiB (default: the device's memory)")
-      ->type_name("SIZE");
-  command
-      ->add_option("--minimize", options->minimize, "time (the default), memory, or changes: which fitting one is best")
-      ->check(CLI::IsMember({"time", "memory", "changes"}));
-  command->add_option("--set", options->overrides, "KEY=VALUE: another value, as in --set training.micro_batch=8")
-      ->type_name("KEY=VALUE")
-      ->allow_extra_args(false);
-  command->add_flag("--json", options->json, "as JSON on standard output, and nothing else");
-  command->add_flag("-v,--verbose", options->verbose, "every combination that was tried");
-  command->add_flag("--no-color", options->no_color, "no colours (NO_COLOR is honoured too)");
-  command->callback([options, run] { *run = [options] { return RunFit(*options); }; });
+  Command command =
+      line.Add("fit", "the cheapest change with which a run fits a budget", [options] { return RunFit(*options); });
+  command.Option("CONFIG", options->config, "a run file, a Hugging Face config.json, a nanoGPT .py, or -",
+                 {.required = true});
+  command.Option("--budget", options->budget, "for the whole process, as in 12GiB (default: the device's memory)",
+                 {.value = "SIZE"});
+  command.Option("--minimize", options->minimize, "time (the default), memory, or changes: which fitting one is best",
+                 {.allowed = {"time", "memory", "changes"}});
+  command.Option("--set", options->overrides, "KEY=VALUE: another value, as in --set training.micro_batch=8",
+                 {.value = "KEY=VALUE"});
+  command.Flag("--json", options->json, "as JSON on standard output, and nothing else");
+  command.Flag("-v,--verbose", options->verbose, "every combination that was tried");
+  command.Flag("--no-color", options->no_color, "no colours (NO_COLOR is honoured too)");
 }
 
 }  // namespace tidemark

@@ -1,7 +1,6 @@
 // tidemark list models|devices|passes|allocators|optimizers: what there is, a line each.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -132,14 +131,13 @@ Result<Outcome> RunList(const ListOptions& options) {
 
 }  // namespace
 
-void AddList(CLI::App& app, CommandRun* run) {
+void AddList(CommandLine& line) {
   auto options = std::make_shared<ListOptions>();
-  CLI::App* command = app.add_subcommand("list", "what there is: models, devices, passes, allocators, optimizers");
-  command->add_option("KIND", options->kind, "models, devices, passes, allocators or optimizers")
-      ->required()
-      ->check(CLI::IsMember({"models", "devices", "passes", "allocators", "optimizers"}));
-  command->add_flag("--json", options->json, "as JSON");
-  command->callback([options, run] { *run = [options] { return RunList(*options); }; });
+  Command command = line.Add("list", "what there is: models, devices, passes, allocators, optimizers",
+                             [options] { return RunList(*options); });
+  command.Option("KIND", options->kind, "models, devices, passes, allocators or optimizers",
+                 {.allowed = {"models", "devices", "passes", "allocators", "optimizers"}, .required = true});
+  command.Flag("--json", options->json, "as JSON");
 }
 
 }  // namespace tidemark

@@ -2,7 +2,6 @@
 
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <cstdlib>
 #include <optional>
 #include <string_view>
@@ -27,19 +26,17 @@ bool WantsColour(bool refused_by_option) {
   return !refused && !dumb && ::isatty(STDOUT_FILENO) == 1;
 }
 
-void AddOutputOptions(CLI::App& command, OutputOptions& options) {
-  command.add_flag("--json", options.json, "the report as JSON on standard output, and nothing else");
-  command.add_option("--trace", options.trace, "write a Chrome trace (ui.perfetto.dev opens it)")
-      ->type_name("FILE.json");
-  command.add_option("--html", options.html, "write the report as a page for a browser, with the curve by category")
-      ->type_name("FILE.html");
-  command.add_option("--tape", options.tape, "write the tape")->type_name("FILE.tape");
-  command.add_option("--placements", options.placements, "write where each block was put")->type_name("FILE.csv");
-  command
-      .add_option("--snapshot", options.snapshot, "write a snapshot that PyTorch's memory_viz opens: JSON, or a pickle")
-      ->type_name("FILE");
-  command.add_flag("-v,--verbose", options.verbose, "every phase, more tensors, the allocator's statistics");
-  command.add_flag("--no-color", options.no_color, "no colours (NO_COLOR is honoured too)");
+void AddOutputOptions(Command& command, OutputOptions& options) {
+  command.Flag("--json", options.json, "the report as JSON on standard output, and nothing else");
+  command.Option("--trace", options.trace, "write a Chrome trace (ui.perfetto.dev opens it)", {.value = "FILE.json"});
+  command.Option("--html", options.html, "write the report as a page for a browser, with the curve by category",
+                 {.value = "FILE.html"});
+  command.Option("--tape", options.tape, "write the tape", {.value = "FILE.tape"});
+  command.Option("--placements", options.placements, "write where each block was put", {.value = "FILE.csv"});
+  command.Option("--snapshot", options.snapshot, "write a snapshot that PyTorch's memory_viz opens: JSON, or a pickle",
+                 {.value = "FILE"});
+  command.Flag("-v,--verbose", options.verbose, "every phase, more tensors, the allocator's statistics");
+  command.Flag("--no-color", options.no_color, "no colours (NO_COLOR is honoured too)");
 }
 
 struct OutputFiles::Observers {

@@ -26,7 +26,7 @@ struct OutputOptions {
 // Whether standard output is a terminal that shows colours, and nobody has refused them.
 bool WantsColour(bool refused_by_option);
 
-void AddOutputOptions(CLI::App& command, OutputOptions& options);
+void AddOutputOptions(Command& command, OutputOptions& options);
 
 // What is written beside the report: watches the replay as far as the wanted files need it, and writes them at the end.
 class OutputFiles {

@@ -2,7 +2,6 @@
 // asked of the allocator.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <filesystem>
 #include <memory>
@@ -221,16 +220,15 @@ Result<Outcome> RunRecord(const RecordOptions& options) {
 
 }  // namespace
 
-void AddRecord(CLI::App& app, CommandRun* run) {
+void AddRecord(CommandLine& line) {
   auto options = std::make_shared<RecordOptions>();
-  CLI::App* command = app.add_subcommand("record", "a PyTorch program's own tape, on a GPU that isn't there");
-  command->add_option("-o,--output", options->output, "FILE.tape.gz, FILE.pickle and FILE.json are written")
-      ->type_name("FILE")
-      ->required();
-  command->add_option("--device", options->device, "which GPU: see list devices")->type_name("NAME");
-  command->add_flag("--json", options->json, "what was found as JSON; the program's own output goes to standard error");
-  command->add_option("PROGRAM", options->program, "after --: the program and its arguments")->required();
-  command->callback([options, run] { *run = [options] { return RunRecord(*options); }; });
+  Command command = line.Add("record", "a PyTorch program's own tape, on a GPU that isn't there",
+                             [options] { return RunRecord(*options); });
+  command.Option("-o,--output", options->output, "FILE.tape.gz, FILE.pickle and FILE.json are written",
+                 {.value = "FILE", .required = true});
+  command.Option("--device", options->device, "which GPU: see list devices", {.value = "NAME"});
+  command.Flag("--json", options->json, "what was found as JSON; the program's own output goes to standard error");
+  command.Option("PROGRAM", options->program, "after --: the program and its arguments", {.required = true});
 }
 
 }  // namespace tidemark

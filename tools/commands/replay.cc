@@ -1,7 +1,6 @@
 // tidemark replay FILE: a tape or a PyTorch snapshot through an allocator, or through several side by side.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <memory>
 #include <optional>
@@ -24,9 +23,8 @@ struct CommandOptions {
   std::vector<std::string> confs;
   std::string memory;
   std::optional<double> fraction;
-  bool lazy = false;
-  bool falling = false;
-  bool addresses_given = false;
+  std::string events;     // empty: at-once
+  std::string addresses;  // empty: rising, with falling beside it where they differ
   OutputOptions output;
 };
 
@@ -41,7 +39,7 @@ Result<Report> Replayed(const Recording& recording, const CommandOptions& option
                        .title = recording.path,
                        .device_name = "",
                        .limited = !options.memory.empty(),
-                       .both_address_orders = !options.addresses_given};
+                       .both_address_orders = options.addresses.empty()};
   input.replay.allocator.conf = conf;
   if (options.memory.empty() && recording.capacity > Bytes()) {
     input.replay.allocator.device_memory = recording.capacity;
@@ -76,7 +74,7 @@ Result<Outcome> RunSeveral(const CommandOptions& options) {
   }
   const ReplayTableOptions table = {.allocator = options.allocator,
                                     .limited = !options.memory.empty() || options.fraction.has_value(),
-                                    .both_address_orders = !options.addresses_given,
+                                    .both_address_orders = options.addresses.empty(),
                                     .confs = options.confs};
   Outcome outcome;
   std::vector<ReplayGroup> groups;
@@ -102,8 +100,8 @@ Result<Outcome> RunReplayCommand(CommandOptions options) {
     options.allocator.device_memory = *memory;
   }
   options.allocator.fraction = options.fraction;
-  options.allocator.events = options.lazy ? EventTiming::kLazy : EventTiming::kAtOnce;
-  options.allocator.addresses = options.falling ? AddressOrder::kFalling : AddressOrder::kRising;
+  options.allocator.events = options.events == "lazy" ? EventTiming::kLazy : EventTiming::kAtOnce;
+  options.allocator.addresses = options.addresses == "falling" ? AddressOrder::kFalling : AddressOrder::kRising;
   if (options.files.size() > 1 || options.confs.size() > 1) return RunSeveral(options);
   ASSIGN_OR_RETURN(const Recording recording, ReadRecording(options.files.front()));
   const std::string conf = options.confs.empty() ? recording.conf : options.confs.front();
@@ -115,35 +113,23 @@ Result<Outcome> RunReplayCommand(CommandOptions options) {
 
 }  // namespace
 
-void AddReplay(CLI::App& app, CommandRun* run) {
+void AddReplay(CommandLine& line) {
   auto options = std::make_shared<CommandOptions>();
-  CLI::App* command = app.add_subcommand("replay", "a tape or a PyTorch snapshot through an allocator");
-  command
-      ->add_option("FILE", options->files,
-                   "a tape, a PyTorch memory snapshot (pickle or JSON), a MiniMalloc CSV, or -; several make a table")
-      ->required();
-  command->add_option("--framework", options->allocator.framework, "whose allocator: pytorch-2.14, …");
-  command->add_option("--backend", options->allocator.backend, "native, …: see list allocators");
-  command->add_option("--conf", options->confs, "a PYTORCH_CUDA_ALLOC_CONF string; several are compared side by side")
-      ->allow_extra_args(false);
-  command->add_option("--memory", options->memory, "of the device, as in 12282MiB (default: 1 PiB)");
-  command->add_option("--fraction", options->fraction, "as torch.cuda.set_per_process_memory_fraction takes it");
-  command
-      ->add_option_function<std::string>(
-          "--events", [options](const std::string& when) { options->lazy = when == "lazy"; },
-          "when recorded events complete: at-once or lazy")
-      ->check(CLI::IsMember({"at-once", "lazy"}));
-  command
-      ->add_option_function<std::string>(
-          "--addresses",
-          [options](const std::string& way) {
-            options->falling = way == "falling";
-            options->addresses_given = true;
-          },
-          "which way the addresses of new segments go: rising or falling")
-      ->check(CLI::IsMember({"rising", "falling"}));
-  AddOutputOptions(*command, options->output);
-  command->callback([options, run] { *run = [options] { return RunReplayCommand(*options); }; });
+  Command command = line.Add("replay", "a tape or a PyTorch snapshot through an allocator",
+                             [options] { return RunReplayCommand(*options); });
+  command.Option("FILE", options->files,
+                 "a tape, a PyTorch memory snapshot (pickle or JSON), a MiniMalloc CSV, or -; several make a table",
+                 {.required = true});
+  command.Option("--framework", options->allocator.framework, "whose allocator: pytorch-2.14, …");
+  command.Option("--backend", options->allocator.backend, "native, …: see list allocators");
+  command.Option("--conf", options->confs, "a PYTORCH_CUDA_ALLOC_CONF string; several are compared side by side");
+  command.Option("--memory", options->memory, "of the device, as in 12282MiB (default: 1 PiB)");
+  command.Option("--fraction", options->fraction, "as torch.cuda.set_per_process_memory_fraction takes it");
+  command.Option("--events", options->events, "when recorded events complete: at-once or lazy",
+                 {.allowed = {"at-once", "lazy"}});
+  command.Option("--addresses", options->addresses, "which way the addresses of new segments go: rising or falling",
+                 {.allowed = {"rising", "falling"}});
+  AddOutputOptions(command, options->output);
 }
 
 }  // namespace tidemark

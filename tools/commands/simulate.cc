@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <CLI/CLI.hpp>
 #include <memory>
 #include <utility>
 
@@ -85,23 +84,20 @@ Result<Outcome> RunSimulate(const SimulateOptions& options) {
 
 }  // namespace
 
-void AddSimulate(CLI::App& app, CommandRun* run) {
+void AddSimulate(CommandLine& line) {
   auto options = std::make_shared<SimulateOptions>();
-  CLI::App* command = app.add_subcommand("simulate", "how much memory a run takes, when and why");
-  command->add_option("CONFIG", options->config, "a run file, a Hugging Face config.json, a nanoGPT .py, or -")
-      ->required();
-  command->add_option("--set", options->overrides, "KEY=VALUE: another value, as in --set training.micro_batch=8")
-      ->type_name("KEY=VALUE")
-      ->allow_extra_args(false);
-  command
-      ->add_option(
-          "--print-after", options->print_after,
-          "print the graph as text behind this pass or stage of the compiler, and nothing else (list passes names "
-          "them)")
-      ->type_name("PASS")
-      ->allow_extra_args(false);
-  AddOutputOptions(*command, options->output);
-  command->callback([options, run] { *run = [options] { return RunSimulate(*options); }; });
+  Command command =
+      line.Add("simulate", "how much memory a run takes, when and why", [options] { return RunSimulate(*options); });
+  command.Option("CONFIG", options->config, "a run file, a Hugging Face config.json, a nanoGPT .py, or -",
+                 {.required = true});
+  command.Option("--set", options->overrides, "KEY=VALUE: another value, as in --set training.micro_batch=8",
+                 {.value = "KEY=VALUE"});
+  command.Option(
+      "--print-after", options->print_after,
+      "print the graph as text behind this pass or stage of the compiler, and nothing else (list passes names "
+      "them)",
+      {.value = "PASS"});
+  AddOutputOptions(command, options->output);
 }
 
 }  // namespace tidemark

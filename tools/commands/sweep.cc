@@ -3,7 +3,6 @@
 
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <memory>
 #include <string>
 #include <vector>
@@ -39,21 +38,19 @@ Result<Outcome> RunSweepCommand(const SweepCommandOptions& options) {
 
 }  // namespace
 
-void AddSweep(CLI::App& app, CommandRun* run) {
+void AddSweep(CommandLine& line) {
   auto options = std::make_shared<SweepCommandOptions>();
-  CLI::App* command = app.add_subcommand(
-      "sweep", "many configurations into a CSV file, on all cores or under mpirun; goes on where it was interrupted");
-  command
-      ->add_option("GRID", options->grid,
-                   "a YAML file: `base`, a configuration's path or content, and `grid`, lists of values by key: every "
-                   "combination is simulated")
-      ->required();
-  command->add_option("-o,--output", options->output, "the table")->required()->type_name("FILE.csv");
-  command->add_option("-j,--jobs", options->jobs, "threads (default: one for each core)")->type_name("N");
-  command->add_option("--set", options->overrides, "KEY=VALUE: another value for every configuration")
-      ->type_name("KEY=VALUE")
-      ->allow_extra_args(false);
-  command->callback([options, run] { *run = [options] { return RunSweepCommand(*options); }; });
+  Command command = line.Add(
+      "sweep", "many configurations into a CSV file, on all cores or under mpirun; goes on where it was interrupted",
+      [options] { return RunSweepCommand(*options); });
+  command.Option("GRID", options->grid,
+                 "a YAML file: `base`, a configuration's path or content, and `grid`, lists of values by key: every "
+                 "combination is simulated",
+                 {.required = true});
+  command.Option("-o,--output", options->output, "the table", {.value = "FILE.csv", .required = true});
+  command.Option("-j,--jobs", options->jobs, "threads (default: one for each core)", {.value = "N"});
+  command.Option("--set", options->overrides, "KEY=VALUE: another value for every configuration",
+                 {.value = "KEY=VALUE"});
 }
 
 }  // namespace tidemark

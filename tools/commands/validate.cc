@@ -3,7 +3,6 @@
 
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <memory>
 
 #include "tools/commands/command.h"
@@ -30,30 +29,27 @@ Result<Outcome> RunValidate(const ValidateOptions& options) {
 
 }  // namespace
 
-void AddValidate(CLI::App& app, CommandRun* run) {
+void AddValidate(CommandLine& line) {
   auto options = std::make_shared<ValidateOptions>();
-  CLI::App* command = app.add_subcommand("validate", "runs the same thing for real: predicted against measured");
-  command->add_option("CONFIG", options->config, "a run file, a Hugging Face config.json, a nanoGPT .py, or -")
-      ->required();
+  Command command = line.Add("validate", "runs the same thing for real: predicted against measured",
+                             [options] { return RunValidate(*options); });
+  command.Option("CONFIG", options->config, "a run file, a Hugging Face config.json, a nanoGPT .py, or -",
+                 {.required = true});
   std::vector<std::string> names;
   std::string help;
   for (const ValidateBackend& backend : kBackends) {
     names.emplace_back(backend.name);
     help += fmt::format("{}{}: {}", help.empty() ? "" : "; ", backend.name, backend.description);
   }
-  command->add_option("--backend", options->backend, help)->required()->check(CLI::IsMember(names));
-  command->add_option("--set", options->overrides, "KEY=VALUE: another value, as in --set training.micro_batch=8")
-      ->type_name("KEY=VALUE")
-      ->allow_extra_args(false);
-  command->add_flag("--json", options->json, "what was found as JSON");
-  command->add_option("--python", options->python, "pytorch: the interpreter whose PyTorch is used")->type_name("EXE");
-  command->add_option("--script", options->script, "pytorch: where to write the program that is run")
-      ->type_name("FILE.py");
-  command
-      ->add_option("--recording", options->recording,
-                   "pytorch: compares with what that program wrote elsewhere (FILE.pickle, FILE.json)")
-      ->type_name("FILE.pickle");
-  command->callback([options, run] { *run = [options] { return RunValidate(*options); }; });
+  command.Option("--backend", options->backend, help, {.allowed = names, .required = true});
+  command.Option("--set", options->overrides, "KEY=VALUE: another value, as in --set training.micro_batch=8",
+                 {.value = "KEY=VALUE"});
+  command.Flag("--json", options->json, "what was found as JSON");
+  command.Option("--python", options->python, "pytorch: the interpreter whose PyTorch is used", {.value = "EXE"});
+  command.Option("--script", options->script, "pytorch: where to write the program that is run", {.value = "FILE.py"});
+  command.Option("--recording", options->recording,
+                 "pytorch: compares with what that program wrote elsewhere (FILE.pickle, FILE.json)",
+                 {.value = "FILE.pickle"});
 }
 
 }  // namespace tidemark

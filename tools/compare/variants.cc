@@ -21,7 +21,7 @@ constexpr Bytes kUnlimited = kGiB * (int64_t{1} << 20);
 
 Result<Variant> SimulateSettings(const std::string& text, const std::string& name,
                                  std::span<const std::string> overrides, const std::string& settings,
-                                 std::vector<std::string>& notes) {
+                                 compile::TuningCache* tuned, std::vector<std::string>& notes) {
   std::vector<std::string> all(overrides.begin(), overrides.end());
   for (std::string& setting : SplitSettings(settings)) all.push_back(std::move(setting));
   Result<LoadedRun> parsed = ParseRun(text, name, all);
@@ -33,9 +33,9 @@ Result<Variant> SimulateSettings(const std::string& text, const std::string& nam
   const LoadedRun& loaded = *parsed;
   if (settings.empty()) {
     notes = loaded.notes;
-    return SimulateVariant("as given", loaded.config);
+    return SimulateVariant("as given", loaded.config, tuned);
   }
-  Result<Variant> variant = SimulateVariant(settings, loaded.config);
+  Result<Variant> variant = SimulateVariant(settings, loaded.config, tuned);
   if (variant.ok()) return variant;
   return Variant{.name = settings, .run = loaded.config, .impossible = variant.error().message};
 }
@@ -72,8 +72,8 @@ std::vector<std::string> SplitSettings(const std::string& settings) {
   return parts;
 }
 
-Result<Variant> SimulateVariant(std::string name, const RunConfig& run) {
-  ASSIGN_OR_RETURN(BuiltRun built, BuildRun(run, {.summarize_compiled = true}));
+Result<Variant> SimulateVariant(std::string name, const RunConfig& run, compile::TuningCache* tuned) {
+  ASSIGN_OR_RETURN(BuiltRun built, BuildRun(run, {.summarize_compiled = true, .tuned = tuned}));
   const std::unique_ptr<Describer> describer = DescribeGraph(built.graph, built.lowered);
   ReportInput input = {.tape = built.lowered.tape,
                        .replay = {.allocator = AllocatorOf(run), .stop_at_out_of_memory = true, .observers = {}},
@@ -101,21 +101,25 @@ Result<Variant> SimulateVariant(std::string name, const RunConfig& run) {
 
 Result<VariantTable> CompareVariants(const std::string& text, const std::string& name,
                                      std::span<const std::string> overrides, std::span<const std::string> settings,
-                                     std::vector<std::string>& notes) {
+                                     bool share_cache, std::vector<std::string>& notes) {
   VariantTable table;
-  ASSIGN_OR_RETURN(table.base, SimulateSettings(text, name, overrides, "", notes));
-  // On all cores; taken in order, so that notes and errors don't depend on who is first.
+  compile::TuningCache cache;
+  compile::TuningCache* const tuned = share_cache ? &cache : nullptr;
+  ASSIGN_OR_RETURN(table.base, SimulateSettings(text, name, overrides, "", tuned, notes));
+  // On all cores, unless one needs what the one before has left; taken in order, so that notes and errors don't depend
+  // on who is first.
   std::vector<std::optional<Result<Variant>>> simulated(settings.size());
   std::vector<std::vector<std::string>> notes_of(settings.size());
   std::atomic<size_t> next = 0;
   const auto work = [&] {
     for (size_t i = next++; i < settings.size(); i = next++) {
-      simulated[i] = SimulateSettings(text, name, overrides, settings[i], notes_of[i]);
+      simulated[i] = SimulateSettings(text, name, overrides, settings[i], tuned, notes_of[i]);
     }
   };
   {
     std::vector<std::jthread> team;
-    for (unsigned i = 1; i < std::thread::hardware_concurrency() && i < settings.size(); ++i) team.emplace_back(work);
+    const size_t workers = share_cache ? 1 : std::min<size_t>(std::thread::hardware_concurrency(), settings.size());
+    for (size_t i = 1; i < workers; ++i) team.emplace_back(work);
     work();
   }
   for (size_t i = 0; i < settings.size(); ++i) {

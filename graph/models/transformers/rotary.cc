@@ -47,6 +47,22 @@ Tensor Rotate(const Tensor& x, const Tensor& cos, const Tensor& sin) {
   Operand turned = Mul(RotateHalf(x), sin);
   return Add(std::move(straight), std::move(turned));
 }
+
+// Of both, the first dimensions, which are rotated, and the others. The members go in the order in which the function's
+// names do: tables first.
+struct Parts {
+  Tensor key_pass, key_part, query_pass, query_part, sin, cos;
+
+  Parts(const Tensor& query, const Tensor& key, const Tensor& cos_given, const Tensor& sin_given) {
+    cos = Unsqueeze(cos_given, 1);
+    sin = Unsqueeze(sin_given, 1);
+    const int64_t dims = cos.size(-1);
+    query_part = Slice(query, -1, 0, dims);
+    query_pass = Slice(query, -1, dims, query.size(-1));
+    key_part = Slice(key, -1, 0, dims);
+    key_pass = Slice(key, -1, dims, key.size(-1));
+  }
+};
 }  // namespace
 
 Rotated ApplyRotary(const Tensor& query, const Tensor& key, const Tensor& cos_given, const Tensor& sin_given) {
@@ -61,33 +77,19 @@ Rotated ApplyRotary(const Tensor& query, const Tensor& key, const Tensor& cos_gi
 
 Rotated ApplyPartialRotary(const Tensor& query, const Tensor& key, const Tensor& cos_given, const Tensor& sin_given) {
   Rotated rotated;
-  Tensor key_pass, key_part, query_pass, query_part, sin, cos;
-  cos = Unsqueeze(cos_given, 1);
-  sin = Unsqueeze(sin_given, 1);
-  const int64_t dims = cos.size(-1);
-  query_part = Slice(query, -1, 0, dims);
-  query_pass = Slice(query, -1, dims, query.size(-1));
-  key_part = Slice(key, -1, 0, dims);
-  key_pass = Slice(key, -1, dims, key.size(-1));
-  rotated.query = Rotate(query_part, cos, sin);
-  rotated.key = Rotate(key_part, cos, sin);
-  rotated.query = Cat(rotated.query, query_pass, -1);
-  rotated.key = Cat(rotated.key, key_pass, -1);
+  const Parts parts(query, key, cos_given, sin_given);
+  rotated.query = Rotate(parts.query_part, parts.cos, parts.sin);
+  rotated.key = Rotate(parts.key_part, parts.cos, parts.sin);
+  rotated.query = Cat(rotated.query, parts.query_pass, -1);
+  rotated.key = Cat(rotated.key, parts.key_pass, -1);
   return rotated;
 }
 
 Rotated RotateAndPass(const Tensor& query, const Tensor& key, const Tensor& cos_given, const Tensor& sin_given) {
   Rotated rotated;
-  Tensor key_pass, key_part, query_pass, query_part, sin, cos;
-  cos = Unsqueeze(cos_given, 1);
-  sin = Unsqueeze(sin_given, 1);
-  const int64_t dims = cos.size(-1);
-  query_part = Slice(query, -1, 0, dims);
-  query_pass = Slice(query, -1, dims, query.size(-1));
-  key_part = Slice(key, -1, 0, dims);
-  key_pass = Slice(key, -1, dims, key.size(-1));
-  rotated.query = Cat({Rotate(query_part, cos, sin), query_pass}, -1);
-  rotated.key = Cat({Rotate(key_part, cos, sin), key_pass}, -1);
+  const Parts parts(query, key, cos_given, sin_given);
+  rotated.query = Cat({Rotate(parts.query_part, parts.cos, parts.sin), parts.query_pass}, -1);
+  rotated.key = Cat({Rotate(parts.key_part, parts.cos, parts.sin), parts.key_pass}, -1);
   return rotated;
 }
 

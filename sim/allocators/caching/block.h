@@ -33,6 +33,7 @@ struct alignas(64) Block {
   bool mapped = true;       // false: address space of an expandable segment without memory
   bool expandable = false;  // lies in an expandable segment
   bool small = false;       // of a small pool
+  uint32_t created = 0;     // its number among all blocks ever made
   uint64_t age_base = 0;    // the pool's lookups when it became free
 
   bool IsSplit() const { return prev != kNone || next != kNone; }

@@ -52,7 +52,7 @@ class CachingAllocator final : public Allocator {
   Placement Where(BlockHandle block) const override;
   Usage usage() const override;
   Usage peak() const override;
-  std::vector<Statistic> Statistics() const override { return stats_.List(); }
+  std::vector<Statistic> Statistics() const override { return stats_.List(profile_.reject_option); }
   std::vector<SegmentView> Segments() const override;
   const OutOfMemory& last_out_of_memory() const override { return out_of_memory_; }
   const std::string& unsupported() const override { return unsupported_; }
@@ -129,6 +129,7 @@ class CachingAllocator final : public Allocator {
   // engine_expandable.cc
   BlockId AllocateExpandable(const Request& request);
   BlockId FindGrowable(const Request& request);
+  int64_t AddressSpace() const;
   BlockId NewExpandableSegment(const Request& request);
   bool Map(BlockId block, int64_t bytes);
   void Unmap(BlockId block);
@@ -188,6 +189,7 @@ class CachingAllocator final : public Allocator {
   std::vector<Segment> segments_;
   std::vector<SegmentId> free_segments_;
   std::vector<FreeIndex> indices_;
+  uint32_t created_blocks_ = 0;
   std::vector<BlockPool> pools_;                           // 0: default small, 1: default large
   std::vector<PrivatePool> private_pools_;                 // 0: stands for the default pool
   std::unordered_map<uint32_t, uint32_t> pool_by_number_;  // the tape's number -> the latest pool of it
@@ -218,13 +220,15 @@ class CachingAllocator final : public Allocator {
 // What every event goes through, here to be inlined.
 
 inline BlockId CachingAllocator::NewBlock() {
-  if (free_blocks_ == kNone) {
+  BlockId block = free_blocks_;
+  if (block == kNone) {
+    block = static_cast<BlockId>(blocks_.size());
     blocks_.emplace_back();
-    return static_cast<BlockId>(blocks_.size() - 1);
+  } else {
+    free_blocks_ = blocks_[block].next;
+    blocks_[block].next = kNone;
   }
-  const BlockId block = free_blocks_;
-  free_blocks_ = blocks_[block].next;
-  blocks_[block].next = kNone;
+  blocks_[block].created = ++created_blocks_;
   return block;
 }
 
@@ -277,7 +281,7 @@ inline IndexId CachingAllocator::IndexFor(uint32_t pool, int32_t stream) {
   if (dense < by_stream.size() && by_stream[dense] != kNone) return by_stream[dense];
   if (dense >= by_stream.size()) by_stream.resize(dense + 1, kNone);
   by_stream[dense] = static_cast<IndexId>(indices_.size());
-  indices_.emplace_back(pool, stream);
+  indices_.emplace_back(pool, stream, profile_.ties == TieOrder::kBlockCreation);
   return by_stream[dense];
 }
 

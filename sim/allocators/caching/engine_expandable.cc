@@ -47,11 +47,19 @@ BlockId CachingAllocator::FindGrowable(const Request& request) {
   return NewExpandableSegment(request);
 }
 
-// Reserves 9/8 of the device in whole pages: address space, not memory.
+// Address space of an expandable segment, in bytes: 9/8 of the device, or what the conf string says, if that is less.
+int64_t CachingAllocator::AddressSpace() const {
+  const int64_t most = driver_.total() + driver_.total() / 8;
+  if (!settings_.expandable_segments_reserve) return most;
+  const double wanted = settings_.expandable_segments_reserve->On(static_cast<double>(driver_.total()));
+  return wanted < static_cast<double>(most) ? static_cast<int64_t>(wanted) : most;
+}
+
+// Reserves it in whole pages, one at least: address space, not memory.
 BlockId CachingAllocator::NewExpandableSegment(const Request& request) {
   const int64_t page = pools_[request.pool].small ? kSmallBuffer : static_cast<int64_t>(settings_.large_segment_size);
-  const int64_t wanted = driver_.total() + driver_.total() / 8;
-  const SegmentId segment = NewSegment((wanted + page - 1) / page * page, request, /*expandable=*/true);
+  const int64_t pages = std::max<int64_t>(1, (AddressSpace() + page - 1) / page);
+  const SegmentId segment = NewSegment(pages * page, request, /*expandable=*/true);
   const BlockId block = segments_[segment].first;
   blocks_[block].mapped = false;
   blocks_[block].expandable = true;
@@ -62,6 +70,11 @@ BlockId CachingAllocator::NewExpandableSegment(const Request& request) {
 // try_allocate_expandable_block. Pages mapped before one could not be stay mapped.
 BlockId CachingAllocator::AllocateExpandable(const Request& request) {
   BlockId block = FindGrowable(request);
+  if (settings_.expandable_segments_reserve && !blocks_[block].IsSplit() && !blocks_[block].mapped &&
+      blocks_[block].size < request.size) {
+    ForgetExpandableSegment(block);  // a fresh one: none will do
+    return kNone;
+  }
   if (!blocks_[block].mapped && !Map(block, std::min(blocks_[block].size, request.size))) return kNone;
   while (blocks_[block].size < request.size) {
     const BlockId next = blocks_[block].next;

@@ -60,7 +60,7 @@ bool CachingAllocator::ReleaseBarredBlocks(const Request& request) {
   uint64_t released = 0;
   BlockId block = index.Previous(blocks_.data(), from, std::numeric_limits<int64_t>::min());
   while (block != kNone && released < wanted && IsOversize(blocks_[block].size)) {
-    const BlockId below = index.Previous(blocks_.data(), blocks_[block].size, blocks_[block].position);
+    const BlockId below = index.Previous(blocks_.data(), blocks_[block].size, index.TieOf(blocks_[block]));
     if (!blocks_[block].expandable) {
       released += static_cast<uint64_t>(blocks_[block].size);
       ReleaseSegment(block);
@@ -70,11 +70,14 @@ bool CachingAllocator::ReleaseBarredBlocks(const Request& request) {
   return released >= wanted;
 }
 
-// release_cached_blocks: waits for all events, then gives back every whole free segment and every free page.
+// release_cached_blocks: waits for all events, then gives back every whole free segment and every free page. Releases
+// for which an entered pool is a capture leave the default pool alone meanwhile.
 void CachingAllocator::ReleaseCachedBlocks() {
-  if (!HoldsBackEvents(current_stream_)) WaitForEvents(/*owner=*/0, /*all=*/true);
-  ReleaseBlocks(1);
-  ReleaseBlocks(0);
+  if (!profile_.scope_counts_as_capture || scopes_.empty()) {
+    if (!HoldsBackEvents(current_stream_)) WaitForEvents(/*owner=*/0, /*all=*/true);
+    ReleaseBlocks(1);
+    ReleaseBlocks(0);
+  }
   for (const uint32_t pool : std::vector<uint32_t>(freeable_)) ReleasePrivatePool(pool);
 }
 
@@ -83,6 +86,10 @@ void CachingAllocator::EmptyCache() { ReleaseCachedBlocks(); }
 // empty_cache of one pool, which torch.cuda.MemPool calls when it goes: nothing while the pool has users.
 void CachingAllocator::EmptyPrivatePool(uint32_t pool) {
   if (std::ranges::find(freeable_, pool) == freeable_.end()) return;
+  if (profile_.scope_counts_as_capture && !scopes_.empty()) {
+    Unsupported("a private pool is emptied while another is entered: PyTorch ends in an internal assertion");
+    return;
+  }
   WaitForEvents(pool, /*all=*/false);
   ReleasePrivatePool(pool);
 }

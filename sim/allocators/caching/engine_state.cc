@@ -212,6 +212,14 @@ std::string CachingAllocator::OutOfMemoryMessage(const Request& request) const {
         "avoid "
         "fragmentation.  See documentation for Memory Management  ({})",
         profile_.documentation);
+  } else if (settings_.expandable_segments_reserve && request.segment > AddressSpace()) {
+    text += fmt::format(
+        " This allocation exceeds the expandable-segment reserve of {} for this stream, and a single allocation cannot "
+        "span expandable segments. Raise PYTORCH_CUDA_ALLOC_CONF expandable_segments_reserve or "
+        "expandable_segments_reserve_by_class (or unset it) so that a segment is at least {}.",
+        FormatSize(AddressSpace()), FormatSize(request.segment));
+  } else {
+    text += profile_.expandable_advice;
   }
   return text;
 }
@@ -310,7 +318,7 @@ bool CachingAllocator::IsOfWholePages(const InitialSegment& initial) const {
 // The address space around it is that of a segment which begins where it does.
 void CachingAllocator::SeedExpandable(const InitialSegment& initial) {
   const int64_t page = initial.large ? static_cast<int64_t>(settings_.large_segment_size) : kSmallBuffer;
-  const int64_t wanted = RoundUpTo(driver_.total() + driver_.total() / 8, page);
+  const int64_t wanted = RoundUpTo(std::max<int64_t>(AddressSpace(), 1), page);
   const int64_t size = std::max(wanted, initial.size.count());
   Request request;
   request.stream = initial.stream;

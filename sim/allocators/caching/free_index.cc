@@ -10,27 +10,6 @@ namespace {
 
 uint32_t Priority(BlockId block) { return (block + 1) * 0x9e3779b1u; }
 
-bool Before(const Block& block, int64_t size, int64_t position) {
-  return block.size < size || (block.size == size && block.position < position);
-}
-
-// Cuts a tree into what is before (size, position) and the rest.
-void Split(Block* blocks, BlockId root, int64_t size, int64_t position, BlockId* before, BlockId* rest) {
-  while (root != kNone) {
-    if (Before(blocks[root], size, position)) {
-      *before = root;
-      before = &blocks[root].right;
-      root = *before;
-    } else {
-      *rest = root;
-      rest = &blocks[root].left;
-      root = *rest;
-    }
-  }
-  *before = kNone;
-  *rest = kNone;
-}
-
 // Joins two trees of which all of `a` is before all of `b`.
 void Merge(Block* blocks, BlockId a, BlockId b, BlockId* root) {
   while (a != kNone && b != kNone) {
@@ -58,6 +37,23 @@ BlockId Rightmost(const Block* blocks, BlockId root) {
 }
 
 }  // namespace
+
+// Cuts a tree into what is before (size, tie) and the rest.
+void FreeIndex::Split(Block* blocks, BlockId root, int64_t size, int64_t tie, BlockId* before, BlockId* rest) const {
+  while (root != kNone) {
+    if (Before(blocks[root], size, tie)) {
+      *before = root;
+      before = &blocks[root].right;
+      root = *before;
+    } else {
+      *rest = root;
+      rest = &blocks[root].left;
+      root = *rest;
+    }
+  }
+  *before = kNone;
+  *rest = kNone;
+}
 
 size_t FreeIndex::BinOf(int64_t size) {
   const uint64_t s = static_cast<uint64_t>(std::max<int64_t>(size, 512));
@@ -90,26 +86,28 @@ size_t FreeIndex::PreviousBin(size_t from) const {
 void FreeIndex::Insert(Block* blocks, BlockId block) {
   Block& b = blocks[block];
   const size_t bin = BinOf(b.size);
+  const int64_t tie = TieOf(b);
   BlockId* link = &roots_[bin];
   const uint32_t priority = Priority(block);
   while (*link != kNone && Priority(*link) > priority) {
     Block& at = blocks[*link];
-    link = Before(at, b.size, b.position) ? &at.right : &at.left;
+    link = Before(at, b.size, tie) ? &at.right : &at.left;
   }
   const BlockId below = *link;
   *link = block;
-  Split(blocks, below, b.size, b.position, &b.left, &b.right);
+  Split(blocks, below, b.size, tie, &b.left, &b.right);
   filled_[bin / 64] |= uint64_t{1} << (bin % 64);
 }
 
 void FreeIndex::Erase(Block* blocks, BlockId block) {
   const Block& b = blocks[block];
   const size_t bin = BinOf(b.size);
+  const int64_t tie = TieOf(b);
   BlockId* link = &roots_[bin];
   while (*link != block) {
     DCHECK(*link != kNone);
     Block& at = blocks[*link];
-    link = Before(at, b.size, b.position) ? &at.right : &at.left;
+    link = Before(at, b.size, tie) ? &at.right : &at.left;
   }
   Unlink(blocks, link, bin);
 }
@@ -144,11 +142,11 @@ FreeIndex::Found FreeIndex::BestFit(Block* blocks, int64_t size) {
 
 void FreeIndex::Take(Block* blocks, const Found& found) { Unlink(blocks, found.link, found.bin); }
 
-BlockId FreeIndex::LowerBound(const Block* blocks, int64_t size, int64_t position) const {
+BlockId FreeIndex::LowerBound(const Block* blocks, int64_t size, int64_t tie) const {
   const size_t bin = BinOf(size);
   BlockId best = kNone;
   for (BlockId at = roots_[bin]; at != kNone;) {
-    if (Before(blocks[at], size, position)) {
+    if (Before(blocks[at], size, tie)) {
       at = blocks[at].right;
     } else {
       best = at;
@@ -161,14 +159,14 @@ BlockId FreeIndex::LowerBound(const Block* blocks, int64_t size, int64_t positio
 }
 
 BlockId FreeIndex::Next(const Block* blocks, BlockId block) const {
-  return LowerBound(blocks, blocks[block].size, blocks[block].position + 1);
+  return LowerBound(blocks, blocks[block].size, TieOf(blocks[block]) + 1);
 }
 
-BlockId FreeIndex::Previous(const Block* blocks, int64_t size, int64_t position) const {
+BlockId FreeIndex::Previous(const Block* blocks, int64_t size, int64_t tie) const {
   const size_t bin = BinOf(size);
   BlockId best = kNone;
   for (BlockId at = roots_[bin]; at != kNone;) {
-    if (Before(blocks[at], size, position)) {
+    if (Before(blocks[at], size, tie)) {
       best = at;
       at = blocks[at].right;
     } else {

@@ -30,32 +30,52 @@ constexpr Profile Pytorch26() {
   return p;
 }
 
-// 2.11 and 2.12: settings after their refactoring, free blocks still by address.
-constexpr Profile Early2026(std::string_view name) {
-  Profile p{.name = name,
+// Settings after their refactoring, free blocks still by address.
+constexpr Profile Pytorch211() {
+  Profile p{.name = "pytorch-2.11",
             .description =
-                "free blocks of equal size by address, settings as today's, no throw_on_cudamalloc_oom (from its "
-                "source)"};
+                "free blocks of equal size by address, settings as today's, no throw_on_cudamalloc_oom; checked event "
+                "by event"};
   p.ties = TieOrder::kAddress;
   p.reject_option = false;
   p.catch_all_options = false;
   p.scope_counts_as_capture = true;
-  p.last_scope_wins = false;
+  p.advice_unless_expandable = false;
+  return p;
+}
+
+constexpr Profile Pytorch212() {
+  Profile p{.name = "pytorch-2.12",
+            .description = "free blocks of equal size by their own creation; checked event by event"};
+  p.ties = TieOrder::kBlockCreation;
+  p.scope_counts_as_capture = true;
+  p.advice_unless_expandable = false;
+  return p;
+}
+
+constexpr Profile Pytorch213() {
+  Profile p{.name = "pytorch-2.13",
+            .description = "as 2.14 but for the advice in an out-of-memory message; checked event by event"};
   p.advice_unless_expandable = false;
   return p;
 }
 
 constexpr Profile Pytorch215() {
-  Profile p{.name = "pytorch-2.15", .description = "as 2.14, and expandable_segments_reserve (from its source)"};
+  Profile p{.name = "pytorch-2.15", .description = "as 2.14, and expandable_segments_reserve; checked event by event"};
   p.reserve_option = true;
+  p.expandable_advice =
+      " expandable_segments is enabled. If instead the process is running out of virtual address space (VSZ), "
+      "expandable segments may be over-reserving VA (each segment reserves ~9/8 of device memory, times the number of "
+      "streams); reduce it via PYTORCH_CUDA_ALLOC_CONF expandable_segments_reserve / "
+      "expandable_segments_reserve_by_class.";
   return p;
 }
 
 constexpr std::array kProfiles = {
     Pytorch26(),
-    Early2026("pytorch-2.11"),
-    Early2026("pytorch-2.12"),
-    Profile{.name = "pytorch-2.13", .description = "as 2.14: free blocks of equal size by creation of their segment"},
+    Pytorch211(),
+    Pytorch212(),
+    Pytorch213(),
     Profile{.name = "pytorch-2.14",
             .description = "free blocks of equal size by creation of their segment; checked event by event"},
     Pytorch215(),

@@ -1,5 +1,6 @@
 // What differs between PyTorch's releases, as data of one engine. From c10/cuda/CUDACachingAllocator.cpp and
-// c10/core/AllocatorConfig.cpp of the releases named; 2.14.1 is the one that was checked event by event.
+// c10/core/AllocatorConfig.cpp of the releases named; 2.11.0, 2.12.0, 2.13.0, 2.14.1 and 2.15.0 were checked event by
+// event (tests/differential/allocator_differential.py).
 #pragma once
 
 #include <cstdint>
@@ -12,8 +13,10 @@ namespace tidemark::caching {
 
 // How free blocks of the same stream and size are ordered: the first one is handed out.
 enum class TieOrder : uint8_t {
-  kAddress,   // by address
-  kCreation,  // by creation of their segment, then address
+  kAddress,        // by address
+  kBlockCreation,  // by creation of the block: what is cut off for a request is a new one, what absorbs a neighbour
+                   // stays
+  kCreation,       // by creation of their segment, then address
 };
 
 enum class ConfGrammar : uint8_t {
@@ -38,6 +41,7 @@ struct Profile {
   bool last_scope_wins = true;           // of nested pool scopes that match; else the first
   bool scope_counts_as_capture = false;  // while a user pool is entered, no events are processed and nothing is flushed
   bool advice_unless_expandable = true;  // the message's last sentences are left out with expandable segments
+  std::string_view expandable_advice;    // what stands in their place
   std::string_view documentation =
       "https://docs.pytorch.org/docs/stable/notes/cuda.html#optimizing-memory-usage-with-pytorch-cuda-alloc-conf";
 };

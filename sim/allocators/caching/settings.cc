@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
+#include <cmath>
 #include <cstdlib>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -92,6 +94,15 @@ class Cursor {
       Fail(fmt::format("Expected 'True' or 'False' at index {} in ConfigTokenizer but got '{}'", index, token));
     }
     return token == "True";
+  }
+  // A positive number, perhaps with a G; anything else is ignored with a warning.
+  std::optional<Settings::Reserve> Reserve() {
+    const std::string token = Next();
+    char* end = nullptr;
+    const double value = std::strtod(token.c_str(), &end);
+    const bool in_gib = *end == 'G' || *end == 'g';
+    if (end == token.c_str() || end[in_gib ? 1 : 0] != '\0' || !std::isfinite(value) || value <= 0) return {};
+    return Settings::Reserve{value, in_gib};
   }
   // The value of a key that means nothing here: a word, or a list.
   void SkipValue() {
@@ -228,8 +239,8 @@ void ParseIdleValue(std::string_view key, Cursor& cursor) {
     if (cursor.Integer() == 0) cursor.Fail("Pinned reserve segment size has to be greater than 0");
   } else if (key.starts_with("pinned_max_")) {
     cursor.Integer();
-  } else if (key.starts_with("expandable_segments_reserve")) {
-    cursor.SkipValue();
+  } else if (key == "expandable_segments_reserve_by_class") {
+    cursor.SkipValue();  // of streams that a program has put into a class
   } else {
     cursor.Boolean();
   }
@@ -284,6 +295,8 @@ void ParseValue(std::string_view key, Cursor& cursor, const Profile& profile, Se
     ParseFraction(cursor, settings);
   } else if (key == "throw_on_cudamalloc_oom" && profile.reject_option) {
     settings.throw_on_cudamalloc_oom = cursor.Boolean();
+  } else if (key == "expandable_segments_reserve" && profile.reserve_option) {
+    if (const auto reserve = cursor.Reserve()) settings.expandable_segments_reserve = reserve;
   } else if (key == "backend") {
     ParseBackend(cursor, settings, backend);
   } else {

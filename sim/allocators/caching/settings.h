@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -30,6 +31,15 @@ struct Settings {
   double per_process_memory_fraction = 1;
   bool expandable_segments = false;
   bool throw_on_cudamalloc_oom = false;
+  // Address space of an expandable segment, instead of 9/8 of the device: a part of its memory, or GiB.
+  struct Reserve {
+    double value = 0;
+    bool in_gib = false;
+    // Bytes on a device of `total` bytes.
+    double On(double total) const { return value * (in_gib ? 1073741824.0 : total); }
+    bool operator==(const Reserve&) const = default;
+  };
+  std::optional<Reserve> expandable_segments_reserve = {};
   std::string conf;  // as given
   bool operator==(const Settings&) const = default;
 };

@@ -39,13 +39,13 @@ void Statistics::StartHere() {
   ForEach(*this, [](Stat& stat) { stat.peak = stat.initial = stat.current; });
 }
 
-std::vector<Statistic> Statistics::List() const {
+std::vector<Statistic> Statistics::List(bool with_rejections) const {
   std::vector<Statistic> list = {
-      {"num_alloc_retries", num_alloc_retries},   {"num_ooms", num_ooms},
-      {"max_split_size", max_split_size},         {"num_sync_all_streams", num_sync_all_streams},
-      {"num_device_alloc", num_device_alloc},     {"num_device_free", num_device_free},
-      {"num_oom_rejections", num_oom_rejections},
+      {"num_alloc_retries", num_alloc_retries}, {"num_ooms", num_ooms},
+      {"max_split_size", max_split_size},       {"num_sync_all_streams", num_sync_all_streams},
+      {"num_device_alloc", num_device_alloc},   {"num_device_free", num_device_free},
   };
+  if (with_rejections) list.push_back({"num_oom_rejections", num_oom_rejections});
   for (size_t counter = 0; counter < kCounters; ++counter) {
     for (size_t pool = 0; pool < kPoolClasses; ++pool) {
       Put(list, fmt::format("{}.{}", kNames[counter], kPools[pool]), arrays[pool][counter]);

@@ -73,7 +73,8 @@ struct Statistics {
   void ResetPeak();
   // What is current now was there before the first event.
   void StartHere();
-  std::vector<Statistic> List() const;
+  // Releases without throw_on_cudamalloc_oom have no num_oom_rejections.
+  std::vector<Statistic> List(bool with_rejections) const;
 };
 
 }  // namespace tidemark::caching

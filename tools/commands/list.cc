@@ -34,7 +34,7 @@ struct Entry {
 std::string WithCommas(int64_t number) {
   constexpr size_t kGroup = 3;
   std::string text = fmt::format("{}", number);
-  for (size_t i = text.size(); i > kGroup; i -= kGroup) text.insert(i - kGroup, ",");
+  for (size_t i = text.size(); i > kGroup; i -= kGroup) text.insert(i - kGroup, 1, ',');
   return text;
 }
 

@@ -42,7 +42,7 @@ class RecomputeProgram {
   // Up to here the program is made. Limits are counts, not seconds: answers don't depend on the machine.
   static constexpr size_t kMostDecisions = 64;
   static constexpr size_t kMostSteps = 1500;  // of the run's program
-  static constexpr int kMostNodes = 600;     // of branch and bound in one answer
+  static constexpr int kMostNodes = 600;      // of branch and bound in one answer
 
   struct Answer {
     bool possible = true;     // false: no plan stays within the budget

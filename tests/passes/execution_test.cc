@@ -11,6 +11,7 @@
 #include "graph/lifetimes.h"
 #include "passes/pipeline.h"
 #include "passes/recompute_budget.h"
+#include "tests/support/cases.h"
 #include "tests/support/execute.h"
 #include "tests/support/random_program.h"
 #include "tests/support/runs.h"
@@ -273,7 +274,7 @@ TEST(PassExecution, RandomCombinationsKeepValuesOfModels) {
     if (!subject.plain_updates) {
       std::erase_if(all, [](const Candidate& c) { return IsChunkLoss(c) && As<ChunkLossPass>(c)->gradient_early; });
     }
-    for (uint64_t seed = 1; seed <= 6; ++seed) {
+    for (uint64_t seed = 1; seed <= Cases(6); ++seed) {
       Random random(seed);
       SCOPED_TRACE("seed " + std::to_string(seed));
       TryPasses(subject, before, Draw(all, random, subject.plain_updates), random);
@@ -293,7 +294,7 @@ TEST(PassExecution, RandomCombinationsKeepValuesOfEveryKindOfRun) {
     if (named.run.training.precision == Precision::kAmpFp16) {
       std::erase_if(all, [](const Candidate& c) { return IsChunkLoss(c) && As<ChunkLossPass>(c)->gradient_early; });
     }
-    for (uint64_t seed = 1; seed <= 4; ++seed) {
+    for (uint64_t seed = 1; seed <= Cases(4); ++seed) {
       Random random(seed);
       SCOPED_TRACE("seed " + std::to_string(seed));
       TryPasses(subject, before, Draw(all, random, plain), random);
@@ -303,7 +304,7 @@ TEST(PassExecution, RandomCombinationsKeepValuesOfEveryKindOfRun) {
 
 TEST(PassExecution, RandomCombinationsKeepValuesOfRandomPrograms) {
   const DeviceSpec device = TinyRun().device;
-  for (uint64_t seed = 1; seed <= 80; ++seed) {
+  for (uint64_t seed = 1; seed <= Cases(80); ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     const Subject subject = {"a random program", RandomProgram(seed, device), device, false, 0x1p-6};
     Random random(seed);
@@ -317,7 +318,10 @@ TEST(PassExecution, RandomCombinationsKeepValuesOfRandomPrograms) {
 }
 
 TEST(PassExecution, RecomputationKeepsEveryBitOfEveryKindOfRun) {
-  for (const NamedRun& named : TinyRuns()) {
+  const std::vector<NamedRun> runs = TinyRuns();
+  constexpr uint64_t kEvery = Cases(4) == 4 ? 1 : 4;
+  for (size_t k = 0; k < runs.size(); k += kEvery) {
+    const NamedRun& named = runs[k];
     const Subject subject = {named.name, GraphOf(named.run), named.run.device};
     const Execution before = ExecuteGraph(subject.graph, subject.device);
     Random random(1);

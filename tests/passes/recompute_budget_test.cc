@@ -13,6 +13,7 @@
 #include "passes/recompute.h"
 #include "sim/lower.h"
 #include "sim/replay.h"
+#include "tests/support/cases.h"
 #include "tests/support/random_program.h"
 #include "tests/support/runs.h"
 #include "tools/config/run_file.h"
@@ -265,9 +266,9 @@ std::vector<Measured> Best(std::vector<Measured> all) {
 // Both by live bytes and by what the allocator reserves, with more decisions than what is enumerated and with fewer.
 TEST(RecomputeBudget, IsWithinTwoPercentOfTheBestOfAllPlans) {
   const DeviceSpec device = TinyRun().device;
-  constexpr int kBeyond = 8;  // programs with more decisions than what the pass enumerates
+  constexpr uint64_t kBeyond = Cases(8);  // programs with more decisions than what the pass enumerates
   Distance live, physical;
-  int beyond_enumeration = 0;
+  uint64_t beyond_enumeration = 0;
   for (uint64_t seed = 1; seed <= 400 && beyond_enumeration < kBeyond; ++seed) {
     const Graph graph = RandomProgram(seed, device, kLarge);
     const RecomputeAnalysis analysis(graph);
@@ -294,11 +295,11 @@ TEST(RecomputeBudget, IsWithinTwoPercentOfTheBestOfAllPlans) {
 // Where there are too many plans to carry them all out. What the integer program proves is the least time for live
 // bytes; for reserved bytes, which fragmentation adds to, that is a bound which no plan may reach.
 TEST(RecomputeBudget, IsWithinTwoPercentOfWhatTheIntegerProgramProves) {
-  constexpr int kPrograms = 12;
+  constexpr uint64_t kPrograms = Cases(12);
   constexpr int kSteps = 12;
   const DeviceSpec device = TinyRun().device;
   Distance live, physical;
-  int programs = 0;
+  uint64_t programs = 0;
   for (uint64_t seed = 1; programs < kPrograms; ++seed) {
     const Graph graph = RandomProgram(seed, device, kLarge);
     const RecomputeAnalysis analysis(graph);

@@ -10,6 +10,7 @@
 #include "graph/cost.h"
 #include "graph/lifetimes.h"
 #include "graph/verify.h"
+#include "tests/support/cases.h"
 #include "tests/support/random_program.h"
 #include "tests/support/runs.h"
 
@@ -43,8 +44,8 @@ std::vector<Plan> EveryPlan(const RecomputeAnalysis& analysis, const RecomputePr
 TEST(RecomputeProgram, FindsTheOptimumOfRandomPrograms) {
   constexpr size_t kMostDecisions = 11;
   const DeviceSpec device = TinyRun().device;
-  int programs = 0;
-  for (uint64_t seed = 1; programs < 25; ++seed) {
+  uint64_t programs = 0;
+  for (uint64_t seed = 1; programs < Cases(25); ++seed) {
     const Graph graph = RandomProgram(seed, device);
     const RecomputeAnalysis analysis(graph);
     const std::vector<RecomputeDecision> decisions = DecisionsOf(analysis);

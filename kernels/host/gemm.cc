@@ -22,8 +22,13 @@ SerialGemm Choose() {
   return &GemmBaseline;
 }
 
-// Panels depend on sizes only, so that the result doesn't depend on the number of cores.
-int64_t PanelOf(int64_t n) { return std::clamp((n / 16 + 31) / 32 * 32, int64_t{64}, int64_t{512}); }
+// Of n rows or columns, each of which takes `work` multiplications. Panels depend on sizes only, so that the result
+// doesn't depend on the number of cores; each reads the other matrix anew, which small ones can't make up for.
+int64_t PanelOf(int64_t n, int64_t work) {
+  constexpr int64_t kWorth = int64_t{1} << 21;
+  const int64_t panel = std::max(n / 16, kWorth / std::max<int64_t>(work, 1));
+  return std::clamp((panel + 31) / 32 * 32, int64_t{64}, int64_t{512});
+}
 
 }  // namespace
 
@@ -32,7 +37,7 @@ void Gemm(const ConstMatrix& a, const ConstMatrix& b, const Matrix& result, floa
   CHECK(a.columns == b.rows);
   for (const ConstMatrix* m : {&a, &b}) CHECK(m->row_stride == 1 || m->column_stride == 1);
   if (a.rows >= b.columns) {
-    const int64_t panel = PanelOf(a.rows);
+    const int64_t panel = PanelOf(a.rows, b.columns * a.columns);
     Parallel((a.rows + panel - 1) / panel, panel * b.columns * a.columns / 8, [&](int64_t i) {
       ConstMatrix part = a;
       part.data += i * panel * a.row_stride;
@@ -41,7 +46,7 @@ void Gemm(const ConstMatrix& a, const ConstMatrix& b, const Matrix& result, floa
     });
     return;
   }
-  const int64_t panel = PanelOf(b.columns);
+  const int64_t panel = PanelOf(b.columns, a.rows * a.columns);
   Parallel((b.columns + panel - 1) / panel, panel * a.rows * a.columns / 8, [&](int64_t i) {
     ConstMatrix part = b;
     part.data += i * panel * b.column_stride;

@@ -153,23 +153,7 @@ ValueSummary ValueOf(const Graph& captured, const FunctionalNode& node) {
   return value;
 }
 
-bool IsViewOrInput(OpKind kind) {
-  switch (kind) {
-    case OpKind::kFromHost:
-    case OpKind::kView:
-    case OpKind::kPermute:
-    case OpKind::kExpand:
-    case OpKind::kUnsqueeze:
-    case OpKind::kSqueeze:
-    case OpKind::kSlice:
-    case OpKind::kSplit:
-    case OpKind::kGetItem:
-    case OpKind::kFull:
-      return true;
-    default:
-      return false;
-  }
-}
+bool IsViewOrInput(OpKind kind) { return IsViewOrItem(kind) || kind == OpKind::kFromHost || kind == OpKind::kFull; }
 
 // Of a view: under its own name, what computed it.
 ValueSummary SavedValue(const Graph& captured, const FunctionalGraph& graph, NodeId id) {

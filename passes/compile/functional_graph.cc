@@ -13,6 +13,23 @@ TensorType ContiguousType(DType dtype, const Shape& sizes) { return {dtype, size
 
 int64_t HintBytes(const TensorType& type) { return (SizeOf(type.dtype) * Product(type.sizes).hint()).count(); }
 
+bool IsView(OpKind kind) {
+  switch (kind) {
+    case OpKind::kView:
+    case OpKind::kPermute:
+    case OpKind::kExpand:
+    case OpKind::kUnsqueeze:
+    case OpKind::kSqueeze:
+    case OpKind::kSlice:
+    case OpKind::kSplit:
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool IsViewOrItem(OpKind kind) { return IsView(kind) || kind == OpKind::kGetItem; }
+
 bool FunctionalNode::is_tuple() const {
   switch (kind) {
     case OpKind::kSplit:

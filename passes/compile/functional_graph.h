@@ -43,6 +43,10 @@ struct FunctionalNode {
   const TensorType& type() const { return results[0]; }
   bool is_tuple() const;
 };
+// Whether a result is another look at the first operand's elements.
+bool IsView(OpKind kind);
+// The same, or one of several results picked (of a split, or of attention).
+bool IsViewOrItem(OpKind kind);
 
 struct FunctionalGraph {
   Column<NodeId, FunctionalNode> nodes;

@@ -34,22 +34,6 @@ int64_t PaddingOf(Extent size, DType dtype) {
   return (alignment - size.hint() % alignment) % alignment;
 }
 
-bool IsView(OpKind kind) {
-  switch (kind) {
-    case OpKind::kView:
-    case OpKind::kPermute:
-    case OpKind::kExpand:
-    case OpKind::kUnsqueeze:
-    case OpKind::kSqueeze:
-    case OpKind::kSlice:
-    case OpKind::kSplit:
-    case OpKind::kGetItem:
-      return true;
-    default:
-      return false;
-  }
-}
-
 bool IsBoundByArithmetic(const DeviceSpec& device, DType dtype, int64_t m, int64_t k, int64_t n) {
   const bool long_reduction = k > m && k > n && device.compute_capability < kFirstWithoutLongReductions;
   if (dtype == DType::kBFloat16 && long_reduction) return true;
@@ -106,7 +90,7 @@ class Products {
   bool IsFree(NodeId id) const {
     const TensorType& type = TypeOf(id);
     if (!(Contiguous(type.sizes) == type.strides)) return false;
-    while (IsView(graph_.nodes[id].kind)) id = graph_.nodes[id].inputs[0];
+    while (IsViewOrItem(graph_.nodes[id].kind)) id = graph_.nodes[id].inputs[0];
     const FunctionalNode& made = graph_.nodes[id];
     switch (made.kind) {
       case OpKind::kMm:

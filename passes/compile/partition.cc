@@ -17,21 +17,6 @@ constexpr int kUnreachable = 1000000000;
 constexpr int kLongChain = 100;
 constexpr double kDistanceFactor = 1.1;
 
-bool IsView(OpKind kind) {
-  switch (kind) {
-    case OpKind::kView:
-    case OpKind::kPermute:
-    case OpKind::kExpand:
-    case OpKind::kUnsqueeze:
-    case OpKind::kSqueeze:
-    case OpKind::kSlice:
-    case OpKind::kSplit:
-      return true;
-    default:
-      return false;
-  }
-}
-
 // get_default_op_list: everything pointwise, reductions, views, constants; not products, attention, lookups of weights,
 // random numbers, scatters.
 bool IsRecomputable(OpKind kind) {

@@ -10,11 +10,6 @@
 namespace tidemark::compile {
 namespace {
 
-bool IsView(OpKind kind) {
-  return kind == OpKind::kView || kind == OpKind::kPermute || kind == OpKind::kExpand || kind == OpKind::kUnsqueeze ||
-         kind == OpKind::kSqueeze || kind == OpKind::kSlice || kind == OpKind::kSplit || kind == OpKind::kGetItem;
-}
-
 bool IsPointwise(OpKind kind) {
   switch (kind) {
     case OpKind::kAdd:
@@ -108,7 +103,7 @@ class PostGrad {
     if (is_output_[id.index()]) return false;
     return std::ranges::all_of(users_[id], [&](NodeId user) {
       const OpKind kind = node(user).kind;
-      return IsView(kind) ? OnlyPointwiseUses(user) : IsPointwise(kind);
+      return IsViewOrItem(kind) ? OnlyPointwiseUses(user) : IsPointwise(kind);
     });
   }
 

@@ -271,29 +271,29 @@ class Traffic {
     }
   }
 
-  // Rows that an operation looks up by numbers which it computes from its loops alone: its code has no lookup.
-  bool IsFoundByPosition(OperationId id, BufferId b) const {
-    const Expressions& expressions = s_.graph.expressions;
+  template <typename Condition>
+  bool AnyInBody(OperationId id, const Condition& condition) const {
     const ExpressionId body = s_.graph.operations[id].body;
     if (!body.valid()) return false;
-    return std::ranges::any_of(expressions.Nodes(body), [&](ExpressionId e) {
-      const Expression& load = expressions[e];
-      return load.kind == ExpressionKind::kLoad && load.buffer == b && !load.operands.empty() &&
+    const Expressions& expressions = s_.graph.expressions;
+    return std::ranges::any_of(expressions.Nodes(body), [&](ExpressionId e) { return condition(expressions[e]); });
+  }
+  static bool IsLoadOf(const Expression& e, BufferId b) { return e.kind == ExpressionKind::kLoad && e.buffer == b; }
+
+  // Rows that an operation looks up by numbers which it computes from its loops alone: its code has no lookup.
+  bool IsFoundByPosition(OperationId id, BufferId b) const {
+    return AnyInBody(id, [&](const Expression& load) {
+      return IsLoadOf(load, b) && !load.operands.empty() &&
              std::ranges::all_of(load.operands, [&](ExpressionId operand) {
-               return expressions[operand].kind == ExpressionKind::kIndexValue;
+               return s_.graph.expressions[operand].kind == ExpressionKind::kIndexValue;
              });
     });
   }
   // Of random numbers.
   bool IsSeed(OperationId id, BufferId b) const {
-    const Expressions& expressions = s_.graph.expressions;
-    const ExpressionId body = s_.graph.operations[id].body;
-    if (!body.valid()) return false;
-    return std::ranges::any_of(expressions.Nodes(body), [&](ExpressionId e) {
-      const Expression& call = expressions[e];
-      if (call.kind != ExpressionKind::kCall || call.name != "rand") return false;
-      const Expression& seed = expressions[call.operands[0]];
-      return seed.kind == ExpressionKind::kLoad && seed.buffer == b;
+    return AnyInBody(id, [&](const Expression& call) {
+      return call.kind == ExpressionKind::kCall && call.name == "rand" &&
+             IsLoadOf(s_.graph.expressions[call.operands[0]], b);
     });
   }
 

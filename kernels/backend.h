@@ -53,6 +53,15 @@ enum class RunOutcome : uint8_t {
   kBadIndex,  // an index out of range or a byte that is no truth value; nothing was written beyond the results
 };
 
+// A segment as the executor wants it from here on.
+struct SegmentMapping {
+  int64_t segment = 0;  // as the allocator numbers it (Placement::segment)
+  Bytes bytes;
+  Bytes most;               // that it ever has
+  bool expandable = false;  // its size changes; what it keeps stays where it is
+  Location location = Location::kDevice;
+};
+
 enum class MapOutcome : uint8_t { kMapped, kOutOfMemory };
 
 // What the machine itself says, at its highest. Zero where it can't be measured.
@@ -68,11 +77,12 @@ class Backend {
   virtual ~Backend() = default;
   virtual std::string_view name() const = 0;
 
-  // --- Memory. Segments are numbered as the allocator's (Placement::segment).
-  // `bytes` at `most` at the most later on; mapping a mapped segment changes its size (expandable segments). What lies
-  // elsewhere than on the device (in the host's pinned memory, or in a kernel's registers, for which pinned memory
-  // stands in) isn't measured.
-  virtual Result<MapOutcome> Map(int64_t segment, Bytes bytes, Bytes most, Location location) = 0;
+  // --- Memory.
+  // Mapping a mapped segment changes its size. What lies elsewhere than on the device (in the host's pinned memory, or
+  // in a kernel's registers, for which pinned memory stands in) isn't measured.
+  virtual Result<MapOutcome> Map(const SegmentMapping& mapping) = 0;
+  // Whether an expandable segment's blocks can lie behind a range of it that has no memory.
+  virtual bool maps_anywhere() const { return true; }
   virtual Status Unmap(int64_t segment) = 0;
   // REQUIRES: mapped.
   virtual std::byte* Address(int64_t segment, Bytes offset) const = 0;

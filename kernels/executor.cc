@@ -72,7 +72,7 @@ class Executor {
       : graph_(graph), lowered_(lowered), placed_(placed), backend_(backend), options_(options) {
     alive_.resize(lowered.tape.allocations.size());
     bytes_.resize(lowered.tape.allocations.size());
-    segments_.resize(placed.largest.size());
+    segments_.resize(placed.segments.size());
     holders_elsewhere_.resize(graph.storages.size());
     for (const Holder& holder : graph.holders) {
       if (graph.storages[holder.storage].location != Location::kDevice) ++holders_elsewhere_[holder.storage];
@@ -173,16 +173,20 @@ class Executor {
 
   Status Map(const SegmentChange& change, uint32_t event) {
     const auto index = static_cast<size_t>(change.segment);
-    const Bytes most = placed_.largest[index];
-    ASSIGN_OR_RETURN(const MapOutcome outcome, backend_.Map(change.segment, change.bytes, most, Location::kDevice));
+    const PlacedSegment& segment = placed_.segments[index];
+    ASSIGN_OR_RETURN(const MapOutcome outcome, backend_.Map({.segment = change.segment,
+                                                             .bytes = change.bytes,
+                                                             .most = segment.most,
+                                                             .expandable = segment.expandable}));
     if (outcome == MapOutcome::kOutOfMemory) {
       const AllocationId allocation = lowered_.tape.events[event].allocation;
       result_.out_of_memory = {lowered_.origins[allocation].op, event, change.bytes, false};
       stopped_ = true;
       return {};
     }
-    if (segments_[index] != Bytes()) return {};  // it only changed its size
-    return backend_.Fill(backend_.Address(change.segment, Bytes()), most, kPoison);
+    const Bytes before = segments_[index];
+    if (change.bytes <= before) return {};
+    return backend_.Fill(backend_.Address(change.segment, before), change.bytes - before, kPoison);
   }
 
   // The prediction is that the driver says no here. Asks it.
@@ -192,9 +196,9 @@ class Executor {
       if (f.event == index) failure = &f;
     }
     CHECK(failure != nullptr);
-    const auto segment = static_cast<int64_t>(placed_.largest.size());
-    ASSIGN_OR_RETURN(const MapOutcome outcome,
-                     backend_.Map(segment, failure->segment_bytes, failure->segment_bytes, Location::kDevice));
+    const auto segment = static_cast<int64_t>(placed_.segments.size());
+    const Bytes bytes = failure->segment_bytes;
+    ASSIGN_OR_RETURN(const MapOutcome outcome, backend_.Map({.segment = segment, .bytes = bytes, .most = bytes}));
     if (outcome == MapOutcome::kMapped) RETURN_IF_ERROR(backend_.Unmap(segment));
     const OpId op = lowered_.origins[lowered_.tape.events[index].allocation].op;
     if (outcome == MapOutcome::kOutOfMemory) result_.out_of_memory = {op, index, failure->segment_bytes, true};
@@ -206,7 +210,7 @@ class Executor {
   // for as long as somebody holds it. It counts nowhere.
 
   int64_t SegmentOf(StorageId storage) const {
-    return static_cast<int64_t>(placed_.largest.size()) + 1 + static_cast<int64_t>(storage.index());
+    return static_cast<int64_t>(placed_.segments.size()) + 1 + static_cast<int64_t>(storage.index());
   }
 
   Status MakeElsewhere(OpId id) {
@@ -214,7 +218,9 @@ class Executor {
       const StorageId storage = graph_.tensors[result].storage;
       const Storage& s = graph_.storages[storage];
       if (s.producer != id || s.location == Location::kDevice || s.bytes == Bytes()) continue;
-      ASSIGN_OR_RETURN(const MapOutcome outcome, backend_.Map(SegmentOf(storage), s.bytes, s.bytes, s.location));
+      ASSIGN_OR_RETURN(
+          const MapOutcome outcome,
+          backend_.Map({.segment = SegmentOf(storage), .bytes = s.bytes, .most = s.bytes, .location = s.location}));
       if (outcome == MapOutcome::kOutOfMemory) {
         return Error{ErrorCode::kUnavailable, "there is no memory for what lies outside of the device's"};
       }

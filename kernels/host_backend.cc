@@ -49,20 +49,21 @@ class HostBackend : public Backend {
 
   std::string_view name() const override { return "host"; }
 
-  Result<MapOutcome> Map(int64_t ordinal, Bytes bytes, Bytes most, Location location) override {
-    const bool counts = location == Location::kDevice;
-    const auto known = segments_.find(ordinal);
+  Result<MapOutcome> Map(const SegmentMapping& mapping) override {
+    const bool counts = mapping.location == Location::kDevice;
+    const Bytes bytes = mapping.bytes;
+    const auto known = segments_.find(mapping.segment);
     const Bytes held = known == segments_.end() ? Bytes() : known->second.bytes;
     if (counts && charged_ - Charge(held) + Charge(bytes) > options_.capacity) return MapOutcome::kOutOfMemory;
     if (counts) charged_ += Charge(bytes) - Charge(held);
     if (known == segments_.end()) {
-      const auto extent = static_cast<size_t>(most.count());
+      const auto extent = static_cast<size_t>(mapping.most.count());
       void* start = mmap(nullptr, extent, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
       if (start == MAP_FAILED) {
         return Error{ErrorCode::kUnavailable,
                      fmt::format("can't reserve {} bytes of virtual memory: {}", extent, std::strerror(errno))};
       }
-      segments_[ordinal] = {static_cast<std::byte*>(start), extent, bytes, counts};
+      segments_[mapping.segment] = {static_cast<std::byte*>(start), extent, bytes, counts};
     } else {
       known->second.bytes = bytes;
     }

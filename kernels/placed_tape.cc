@@ -11,13 +11,28 @@ class Segments {
  public:
   explicit Segments(PlacedTape& result) : result_(result) {}
 
-  void Look(const Allocator& allocator, uint32_t event, int64_t placed_in) {
+  // `placed`: in this event; null: nothing was.
+  void Look(const Allocator& allocator, uint32_t event, const Placement* placed) {
+    LookAtSizes(allocator, event, placed);
+    if (placed == nullptr) return;
+    // With gaps, what a segment has is less than where its last block ends.
+    const Bytes end = placed->offset + placed->block_bytes;
+    Segment(placed->segment).most = std::max(Segment(placed->segment).most, end);
+    const auto size = sizes_.find(placed->segment);
+    if (size != sizes_.end() && end > size->second) result_.has_gaps = true;
+  }
+
+ private:
+  void LookAtSizes(const Allocator& allocator, uint32_t event, const Placement* placed) {
     const Usage usage = allocator.usage();
-    const bool known = placed_in < 0 || sizes_.contains(placed_in);
+    const bool known = placed == nullptr || sizes_.contains(placed->segment);
     if (known && usage.reserved == usage_.reserved && usage.segments == usage_.segments) return;
     usage_ = usage;
     std::map<int64_t, Bytes> now;
-    for (const SegmentView& segment : allocator.Segments()) now[segment.ordinal] = segment.size;
+    for (const SegmentView& segment : allocator.Segments()) {
+      now[segment.ordinal] = segment.size;
+      Segment(segment.ordinal).expandable = segment.expandable;
+    }
     for (const auto& [ordinal, bytes] : sizes_) {
       if (!now.contains(ordinal)) Change(event, ordinal, Bytes());
     }
@@ -27,13 +42,14 @@ class Segments {
     }
     sizes_ = std::move(now);
   }
-
- private:
   void Change(uint32_t event, int64_t segment, Bytes bytes) {
     result_.segment_changes.push_back({event, segment, bytes});
-    const auto index = static_cast<size_t>(segment);
-    if (result_.largest.size() <= index) result_.largest.resize(index + 1);
-    result_.largest[index] = std::max(result_.largest[index], bytes);
+    Segment(segment).most = std::max(Segment(segment).most, bytes);
+  }
+  PlacedSegment& Segment(int64_t ordinal) {
+    const auto index = static_cast<size_t>(ordinal);
+    if (result_.segments.size() <= index) result_.segments.resize(index + 1);
+    return result_.segments[index];
   }
 
   PlacedTape& result_;
@@ -53,19 +69,14 @@ Result<PlacedTape> Place(const Tape& tape, const AllocatorOptions& options) {
   Segments segments(result);
   for (uint32_t i = 0; i < result.replay.events; ++i) {
     const Event& event = tape.events[i];
-    int64_t placed_in = -1;
+    const Placement* placed = nullptr;
     switch (event.kind) {
       case EventKind::kAlloc: {
         const Allocated allocated = allocator->Allocate(event.allocation, event.bytes, event.stream);
         if (allocated.outcome != AllocateOutcome::kPlaced) break;
         blocks[event.allocation.index()] = allocated.block;
-        const Placement placement = allocator->Where(allocated.block);
-        result.placements[event.allocation] = placement;
-        placed_in = placement.segment;
-        // An expandable segment's free end isn't part of its size.
-        const Bytes end = placement.offset + placement.block_bytes;
-        if (static_cast<size_t>(placed_in) >= result.largest.size()) result.largest.resize(placed_in + size_t{1});
-        result.largest[static_cast<size_t>(placed_in)] = std::max(result.largest[static_cast<size_t>(placed_in)], end);
+        result.placements[event.allocation] = allocator->Where(allocated.block);
+        placed = &result.placements[event.allocation];
         break;
       }
       case EventKind::kFree:
@@ -89,7 +100,7 @@ Result<PlacedTape> Place(const Tape& tape, const AllocatorOptions& options) {
         allocator->PoolEvent(event);
         break;
     }
-    segments.Look(*allocator, i, placed_in);
+    segments.Look(*allocator, i, placed);
   }
   return result;
 }

@@ -20,10 +20,16 @@ struct SegmentChange {
   bool operator==(const SegmentChange&) const = default;
 };
 
+struct PlacedSegment {
+  Bytes most;  // that it ever has, or of address space that blocks in it need
+  bool expandable = false;
+};
+
 struct PlacedTape {
   Column<AllocationId, Placement> placements;  // segment -1: the request failed
   std::vector<SegmentChange> segment_changes;  // by event; those given back before those taken
-  std::vector<Bytes> largest;                  // by segment: the most bytes it ever has
+  std::vector<PlacedSegment> segments;         // by number
+  bool has_gaps = false;                       // some expandable segment has blocks behind a range without memory
   Replay replay;                               // peaks and statistics, as RunReplay says them
 };
 

@@ -68,6 +68,11 @@ std::vector<StepLoss> LossesByStep(const Graph& graph, const Execution& executio
 Result<Validation> Validate(const RunConfig& run, const AllocatorOptions& allocator, Backend& backend) {
   ASSIGN_OR_RETURN(const BuiltRun built, BuildRun(run, {}));
   ASSIGN_OR_RETURN(const PlacedTape placed, Place(built.lowered.tape, allocator));
+  if (placed.has_gaps && !backend.maps_anywhere()) {
+    return InvalidInput(
+        "here expandable segments get memory back in their middle, which isn't executed on a device; --backend host "
+        "does, and so does another allocator.conf");
+  }
   const auto begin = std::chrono::steady_clock::now();
   ASSIGN_OR_RETURN(const Execution execution, Execute(built.graph, built.lowered, placed, backend, {}));
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;

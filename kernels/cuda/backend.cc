@@ -14,6 +14,7 @@
 #include "kernels/cuda/module.h"
 #include "kernels/cuda/nvml.h"
 #include "kernels/cuda/products.h"
+#include "kernels/cuda/virtual_range.h"
 
 namespace tidemark::cuda {
 namespace {
@@ -57,7 +58,7 @@ class CudaBackend : public Backend {
   CudaBackend& operator=(const CudaBackend&) = delete;
   ~CudaBackend() override {
     cudaDeviceSynchronize();
-    for (const auto& [ordinal, segment] : segments_) static_cast<void>(Release(segment));
+    for (auto& [ordinal, segment] : segments_) static_cast<void>(Release(segment));
     for (cublasHandle_t handle : handles_) {
       if (handle != nullptr) cublasDestroy(handle);
     }
@@ -87,29 +88,19 @@ class CudaBackend : public Backend {
 
   std::string_view name() const override { return "cuda"; }
 
-  Result<MapOutcome> Map(int64_t ordinal, Bytes bytes, Bytes most, Location location) override {
-    if (most != bytes || segments_.contains(ordinal)) {
-      return InvalidInput("expandable segments can't be executed on a device; --set allocator.conf=\"\"");
-    }
-    void* start = nullptr;
-    const auto size = static_cast<size_t>(bytes.count());
-    const cudaError_t error =
-        location == Location::kDevice ? cudaMalloc(&start, size) : cudaHostAlloc(&start, size, cudaHostAllocMapped);
-    if (error == cudaErrorMemoryAllocation) {
-      cudaGetLastError();
-      return MapOutcome::kOutOfMemory;
-    }
-    if (error != cudaSuccess) return Failed(location == Location::kDevice ? "cudaMalloc" : "cudaHostAlloc", error);
-    segments_[ordinal] = {static_cast<std::byte*>(start), bytes, location};
-    if (location != Location::kDevice) return MapOutcome::kMapped;
-    reserved_ += bytes;
+  Result<MapOutcome> Map(const SegmentMapping& mapping) override {
+    ASSIGN_OR_RETURN(const MapOutcome outcome, mapping.expandable ? Expand(mapping) : Take(mapping));
+    if (outcome == MapOutcome::kOutOfMemory || mapping.location != Location::kDevice) return outcome;
     measured_.reserved = std::max(measured_.reserved, reserved_);
     RETURN_IF_ERROR(LookAtDevice());
-    return MapOutcome::kMapped;
+    return outcome;
   }
+
+  bool maps_anywhere() const override { return false; }
 
   Status Unmap(int64_t ordinal) override {
     const auto segment = segments_.find(ordinal);
+    RETURN_IF_ERROR(Synchronize());  // giving back expandable memory doesn't wait by itself
     RETURN_IF_ERROR(Release(segment->second));
     if (segment->second.location == Location::kDevice) reserved_ -= segment->second.bytes;
     segments_.erase(segment);
@@ -167,9 +158,43 @@ class CudaBackend : public Backend {
     std::byte* start = nullptr;
     Bytes bytes;
     Location location = Location::kDevice;
+    std::unique_ptr<VirtualRange> range;  // an expandable segment's
   };
 
-  static Status Release(const Segment& segment) {
+  Result<MapOutcome> Take(const SegmentMapping& mapping) {
+    const bool on_device = mapping.location == Location::kDevice;
+    void* start = nullptr;
+    const auto size = static_cast<size_t>(mapping.bytes.count());
+    const cudaError_t error = on_device ? cudaMalloc(&start, size) : cudaHostAlloc(&start, size, cudaHostAllocMapped);
+    if (error == cudaErrorMemoryAllocation) {
+      cudaGetLastError();
+      return MapOutcome::kOutOfMemory;
+    }
+    if (error != cudaSuccess) return Failed(on_device ? "cudaMalloc" : "cudaHostAlloc", error);
+    segments_[mapping.segment] = {static_cast<std::byte*>(start), mapping.bytes, mapping.location, nullptr};
+    if (on_device) reserved_ += mapping.bytes;
+    return MapOutcome::kMapped;
+  }
+
+  Result<MapOutcome> Expand(const SegmentMapping& mapping) {
+    Segment& segment = segments_[mapping.segment];
+    if (segment.range == nullptr) {
+      ASSIGN_OR_RETURN(segment.range, VirtualRange::Reserve(mapping.most));
+      segment.start = segment.range->start();
+    }
+    RETURN_IF_ERROR(Synchronize());
+    ASSIGN_OR_RETURN(const bool has_memory, segment.range->Resize(mapping.bytes));
+    if (!has_memory) return MapOutcome::kOutOfMemory;
+    reserved_ += mapping.bytes - segment.bytes;
+    segment.bytes = mapping.bytes;
+    return MapOutcome::kMapped;
+  }
+
+  static Status Release(Segment& segment) {
+    if (segment.range != nullptr) {
+      segment.range.reset();
+      return {};
+    }
     if (segment.location == Location::kDevice) return Check("cudaFree", cudaFree(segment.start));
     return Check("cudaFreeHost", cudaFreeHost(segment.start));
   }

@@ -11,9 +11,7 @@ namespace {
 class EmulatedCuda : public Backend {
  public:
   std::string_view name() const override { return "emulated cuda"; }
-  Result<MapOutcome> Map(int64_t segment, Bytes bytes, Bytes most, Location location) override {
-    return host_->Map(segment, bytes, most, location);
-  }
+  Result<MapOutcome> Map(const SegmentMapping& mapping) override { return host_->Map(mapping); }
   Status Unmap(int64_t segment) override { return host_->Unmap(segment); }
   std::byte* Address(int64_t segment, Bytes offset) const override { return host_->Address(segment, offset); }
   Status Fill(std::byte* to, Bytes bytes, uint8_t value) override { return host_->Fill(to, bytes, value); }

@@ -139,7 +139,7 @@ class Mutator {
     p.segment = q.segment;
     p.offset =
         Bytes(lowest + static_cast<int64_t>(random_.Below(static_cast<uint64_t>((highest - lowest) / 512 + 1))) * 512);
-    if (p.offset + p.block_bytes > run_.placed.largest[static_cast<size_t>(p.segment)]) return std::nullopt;
+    if (p.offset + p.block_bytes > run_.placed.segments[static_cast<size_t>(p.segment)].most) return std::nullopt;
     if (!TouchesLiveData(a, b, moved, other)) return std::nullopt;
     Prepared mutant = run_;
     mutant.placed.placements[moved] = p;

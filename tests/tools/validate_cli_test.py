@@ -61,10 +61,10 @@ class Cuda(ProgramTest):
         if self.libraries is None:
             self.skipTest("the phantom GPU isn't built")
 
-    def on_phantom(self, config=TINY, memory=12282):
+    def on_phantom(self, *more, config=TINY, memory=12282):
         """The JSON of a run on the phantom, and the phantom's own summary."""
         env = {**os.environ, "TIDEMARK_PHANTOM": self.libraries, "PHANTOM_MEMORY_MIB": str(memory)}
-        done = subprocess.run([PHANTOM, PROGRAM, "validate", config, "--backend", "cuda", "--json"], env=env,
+        done = subprocess.run([PHANTOM, PROGRAM, "validate", config, "--backend", "cuda", "--json", *more], env=env,
                               capture_output=True, text=True, timeout=120)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         summary = dict(re.findall(r"(\w+)=(\d+)", done.stderr.splitlines()[-1]))
@@ -100,6 +100,13 @@ class Cuda(ProgramTest):
             self.assertEqual(device["mallocs"], device["frees"], memory)
             ops.add(found["out_of_memory"]["measured_op"])
         self.assertGreater(len(ops), 1)
+
+    def test_expandable_segments(self):
+        found, device = self.on_phantom("--set", "allocator.conf=expandable_segments:True")
+        self.assertTrue(found["agrees"])
+        self.assertEqual(device["peak_bytes"], found["peak"]["predicted"]["reserved_bytes"])
+        self.assertEqual(device["end_bytes"], 0)
+        self.assertGreater(device["maps"], 0)
 
     def test_another_family(self):
         found, device = self.on_phantom(config=str(SOURCE / "configs/runs/llama-tiny.yaml"))

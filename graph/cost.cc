@@ -23,7 +23,9 @@ double ProductFlops(const OpView& op) {
 
 // q [B, heads, T, D], k [B, kv heads, Tk, D].
 double AttentionFlops(const OpView& op) {
-  const bool backward = op.op().kind == OpKind::kFlashBackward || op.op().kind == OpKind::kEfficientBackward;
+  const OpKind kind = op.op().kind;
+  const bool backward =
+      kind == OpKind::kFlashBackward || kind == OpKind::kEfficientBackward || kind == OpKind::kCudnnBackward;
   const Dims& q = op.in(backward ? 1 : 0).sizes;
   const Dims& k = op.in(backward ? 2 : 1).sizes;
   const double product = 2.0 * static_cast<double>(NumElements(q)) * static_cast<double>(k[2]);

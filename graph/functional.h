@@ -97,7 +97,7 @@ struct AttentionOptions {
   bool grouped = false;         // enable_gqa: fewer heads of k and v
   std::optional<double> scale;  // default: 1 / sqrt(D)
 };
-enum class AttentionKernel : uint8_t { kFlash, kEfficient, kMath };
+enum class AttentionKernel : uint8_t { kFlash, kEfficient, kCudnn, kMath };
 // torch.nn.functional.scaled_dot_product_attention. q [B, H, T, D], k and v [B, K, Tk, D]; mask undefined, bool or
 // floating.
 Tensor ScaledDotProductAttention(Operand q, Operand k, Operand v, Operand mask, const AttentionOptions& options);

@@ -110,6 +110,8 @@ void FlashForward(const OpView& op, const DeviceSpec& device, MemoryPlan& plan);
 void FlashBackward(const OpView& op, const DeviceSpec& device, MemoryPlan& plan);
 void EfficientForward(const OpView& op, const DeviceSpec& device, MemoryPlan& plan);
 void EfficientBackward(const OpView& op, const DeviceSpec& device, MemoryPlan& plan);
+void CudnnForward(const OpView& op, const DeviceSpec& device, MemoryPlan& plan);
+void CudnnBackward(const OpView& op, const DeviceSpec& device, MemoryPlan& plan);
 void ForeachNorm(const OpView& op, const DeviceSpec& device, MemoryPlan& plan);
 constexpr MemoryRule Results = nullptr;  // NOLINT(readability-identifier-naming): named in op_list.def as the others
 }  // namespace memory_rules

@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -173,6 +175,52 @@ Tensor Efficient(const Tensor& q, const Tensor& k, const Tensor& v, Tensor mask,
   return std::move(results[result]);
 }
 
+// --- cuDNN's. Saved as for the efficient kernel, and the same edges. No mask learns: such go elsewhere.
+
+void CudnnGradient(Node& n, Gradients& in, Gradients& out) {
+  const Tensor mask = n.Unpack(0);
+  const Tensor key = n.Unpack(1);
+  const Tensor query = n.Unpack(2);
+  const Tensor value = n.Unpack(3);
+  const Tensor sums = n.Unpack(4);
+  const Tensor result = n.Unpack(5);
+  const Tensor offset = n.Unpack(6);
+  const Tensor seed = n.Unpack(7);
+  const std::array<const Tensor*, 7> inputs = {&in[0], &query, &key, &value, &result, &sums, &mask};
+  std::array<ResultType, 3> types;
+  for (size_t i = 0; i < 3; ++i) {
+    const Tensor& source = *inputs[i + 1];
+    types[i] = {source.dtype(), {source.sizes(), DenseLike(source)}};
+  }
+  n.tracer->Emit(OpKind::kCudnnBackward, inputs, types, std::span(out.data(), 3), AttributesOf(n));
+}
+constexpr NodeType kCudnnBackward = {"ScaledDotProductCudnnAttentionBackward0", &CudnnGradient};
+
+Tensor Cudnn(const Tensor& q, const Tensor& k, const Tensor& v, Tensor mask, const AttentionOptions& options) {
+  Tracer& tracer = q.tracer();
+  if (mask.defined()) mask = Expand(std::move(mask), {q.size(0), q.size(1), q.size(2), k.size(2)});
+  const Attributes attributes = AttentionAttributes(tracer, options, q.size(-1));
+  const NodeRef node = MakeNode(tracer, kCudnnBackward, {&q, &k, &v, &mask});
+  if (node) {
+    for (const Tensor* t : {&static_cast<const Tensor&>(mask), &k, &q, &v}) node->Save(*t);
+    Remember(*node, attributes);
+  }
+  const std::array types = {Contiguous(DType::kInt64, {}), Contiguous(DType::kInt64, {}),
+                            ResultType{q.dtype(), {q.sizes(), DenseLike(q)}},
+                            Contiguous(DType::kFloat32, {q.size(0), q.size(1), q.size(2)})};
+  const size_t count = node ? 4 : 3;
+  std::array<Tensor, 4> results;
+  const std::array<const Tensor*, 4> inputs = {&q, &k, &v, &mask};
+  tracer.Emit(OpKind::kCudnnForward, inputs, std::span(types).first(count), std::span(results).first(count),
+              attributes);
+  if (node) {
+    for (const size_t i : {3U, 2U, 1U, 0U}) node->Save(results[i], true);
+    node->SetHistory(results[2]);
+  }
+  for (const size_t i : {3U, 0U, 1U}) results[i].Reset();
+  return std::move(results[2]);
+}
+
 // --- Math: the operator written out.
 
 void SafeSoftmaxGradient(Node& n, Gradients& in, Gradients& out) {
@@ -257,12 +305,22 @@ bool EfficientSupports(const Tracer& tracer, const Tensor& q) {
   return q.size(-1) % (IsHalf(q.dtype()) ? 8 : 4) == 0;
 }
 
-bool PrefersCudnn(int capability, int64_t head_dim, double dropout) {
-  return (capability == 90 || capability == 100) && (head_dim <= 128 || head_dim == 256) && dropout == 0;
+// Source: PyTorch 2.14, aten/src/ATen/native/transformers/cuda/sdp_utils.cpp (check_prefer_cudnn_attention and the
+// checks of use_cudnn_attention); compared with its choices on sm_90, 100 and 103.
+bool PrefersCudnn(const Tracer& tracer, const Tensor& q, const Tensor& k, const Tensor& mask, double dropout) {
+  const int capability = tracer.device().compute_capability;
+  const bool hopper = capability == 90;
+  if (!hopper && capability != 100 && capability != 103) return false;
+  if (!IsHalf(q.dtype()) || dropout > 0 || (mask.defined() && mask.requires_grad())) return false;
+  if (k.size(2) < 2 || (!hopper && q.size(2) < 2)) return false;
+  const int64_t dim = q.size(-1);
+  const bool needs_grad = tracer.grad_enabled && (q.requires_grad() || k.requires_grad());
+  return dim % 8 == 0 && (dim <= 128 || (dim == 256 && hopper) || (dim <= 256 && !needs_grad));
 }
 
 // Source: PyTorch 2.14, aten/src/ATen/native/transformers/cuda/sdp_utils.cpp (select_sdp_backend).
-AttentionKernel Choose(Tracer& tracer, const Tensor& q, const Tensor& mask, const AttentionOptions& options) {
+AttentionKernel Choose(Tracer& tracer, const Tensor& q, const Tensor& k, const Tensor& mask,
+                       const AttentionOptions& options) {
   const bool flash = FlashSupports(tracer, q, mask, options);
   const bool efficient = EfficientSupports(tracer, q);
   switch (tracer.attention) {
@@ -281,10 +339,18 @@ AttentionKernel Choose(Tracer& tracer, const Tensor& q, const Tensor& mask, cons
     default:
       break;
   }
-  if (flash && PrefersCudnn(tracer.device().compute_capability, q.size(-1), options.dropout)) {
-    tracer.Assume(
-        "on this device PyTorch prefers cuDNN's attention where nothing is dropped, and what cuDNN takes isn't known: "
-        "assumed flash attention instead (torch.backends.cuda.enable_cudnn_sdp(False) makes it so)");
+  if (PrefersCudnn(tracer, q, k, mask, options.dropout)) {
+    if (tracer.device().compute_capability == 90 && !tracer.functional) {
+      tracer.Assume("cuDNN's attention takes the workspace that cuDNN 9.19 takes on an H100");
+      return AttentionKernel::kCudnn;
+    }
+    tracer.Assume(fmt::format(
+        "on this device PyTorch prefers cuDNN's attention where nothing is dropped, and what it takes {} isn't known: "
+        "assumed {} attention instead (torch.backends.cuda.enable_cudnn_sdp(False) makes it so)",
+        tracer.functional ? "in compiled code" : "there",
+        flash       ? "flash"
+        : efficient ? "efficient"
+                    : "math"));
   }
   if (flash) return AttentionKernel::kFlash;
   return efficient ? AttentionKernel::kEfficient : AttentionKernel::kMath;
@@ -301,11 +367,13 @@ Tensor ScaledDotProductAttention(Operand q_given, Operand k_given, Operand v_giv
   const AutocastOff off(q.tracer());
   Tensor mask = cast_mask;
   if (mask.defined() && mask.dtype() == DType::kBool) mask = AsFloatingMask(std::move(mask), q.dtype());
-  switch (Choose(q.tracer(), q, mask, options)) {
+  switch (Choose(q.tracer(), q, k, mask, options)) {
     case AttentionKernel::kFlash:
       return Flash(q, k, v, AttentionAttributes(q.tracer(), options, q.size(-1)));
     case AttentionKernel::kEfficient:
       return Efficient(q, k, v, std::move(mask), options);
+    case AttentionKernel::kCudnn:
+      return Cudnn(q, k, v, std::move(mask), options);
     case AttentionKernel::kMath:
       return Math(q, k, v, mask, options);
   }

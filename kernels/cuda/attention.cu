@@ -377,6 +377,8 @@ constexpr KernelEntry kEntries[] = {
     {OpKind::kFlashBackward, &Backward},
     {OpKind::kEfficientForward, &EfficientForward},
     {OpKind::kEfficientBackward, &Backward},
+    {OpKind::kCudnnForward, &EfficientForward},
+    {OpKind::kCudnnBackward, &Backward},
 };
 
 }  // namespace

@@ -248,10 +248,9 @@ Result<RunOutcome> Backward(const KernelCall& c) {
 
 std::span<const KernelEntry> AttentionKernels() {
   static constexpr std::array kEntries = {
-      KernelEntry{OpKind::kFlashForward, &FlashForward},
-      KernelEntry{OpKind::kFlashBackward, &Backward},
-      KernelEntry{OpKind::kEfficientForward, &EfficientForward},
-      KernelEntry{OpKind::kEfficientBackward, &Backward},
+      KernelEntry{OpKind::kFlashForward, &FlashForward},         KernelEntry{OpKind::kFlashBackward, &Backward},
+      KernelEntry{OpKind::kEfficientForward, &EfficientForward}, KernelEntry{OpKind::kEfficientBackward, &Backward},
+      KernelEntry{OpKind::kCudnnForward, &EfficientForward},     KernelEntry{OpKind::kCudnnBackward, &Backward},
   };
   return kEntries;
 }

@@ -120,12 +120,44 @@ TEST(AttentionChoice, FollowsTheDevice) {
   }
 }
 
-TEST(AttentionChoice, SaysWhereCudnnWouldRun) {
+// As torch._fused_sdp_choice of PyTorch 2.14 says (3: cuDNN), asked with random shapes on sm_90, 100 and 120.
+TEST(AttentionChoice, TakesCudnnOnHopper) {
+  struct Case {
+    int capability;
+    int64_t head_dim;
+    double dropout;
+    Precision precision;
+    int64_t length;
+    OpKind expected;
+  };
+  for (const Case& c : {Case{90, 64, 0, Precision::kFp16, 16, OpKind::kCudnnForward},
+                        Case{90, 128, 0, Precision::kAmpBf16, 16, OpKind::kCudnnForward},
+                        Case{90, 256, 0, Precision::kFp16, 16, OpKind::kCudnnForward},
+                        Case{90, 136, 0, Precision::kFp16, 16, OpKind::kFlashForward},
+                        Case{90, 36, 0, Precision::kFp16, 16, OpKind::kFlashForward},
+                        Case{90, 64, 0.1, Precision::kFp16, 16, OpKind::kFlashForward},
+                        Case{90, 64, 0, Precision::kFp16, 1, OpKind::kFlashForward},
+                        Case{90, 64, 0, Precision::kFp32, 16, OpKind::kEfficientForward},
+                        Case{80, 64, 0, Precision::kFp16, 16, OpKind::kFlashForward},
+                        Case{120, 64, 0, Precision::kFp16, 16, OpKind::kFlashForward}}) {
+    RunConfig run = Tiny(Family::kLlama);
+    run.device.compute_capability = c.capability;
+    run.model.head_dim = c.head_dim;
+    run.model.dropout = c.dropout;
+    run.training.precision = c.precision;
+    run.training.sequence = {c.length};
+    const Result<Graph> graph = TraceRun(run);
+    ASSERT_TRUE(graph.ok()) << graph.error().message;
+    EXPECT_GT(Count(*graph, c.expected), 0) << "sm_" << c.capability << ", " << c.head_dim << " dimensions";
+  }
+}
+
+TEST(AttentionChoice, SaysWhereItDoesNotKnowWhatCudnnTakes) {
   RunConfig run = Tiny(Family::kLlama);
-  run.device.compute_capability = 90;
+  run.device.compute_capability = 100;
   const Result<Graph> graph = TraceRun(run);
   ASSERT_TRUE(graph.ok()) << graph.error().message;
-  EXPECT_THAT(graph->assumptions, testing::Contains(HasSubstr("cuDNN")));
+  EXPECT_THAT(graph->assumptions, testing::Contains(HasSubstr("assumed flash attention instead")));
   run.device.compute_capability = 80;
   const Result<Graph> without = TraceRun(run);
   ASSERT_TRUE(without.ok()) << without.error().message;

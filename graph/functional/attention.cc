@@ -341,7 +341,7 @@ AttentionKernel Choose(Tracer& tracer, const Tensor& q, const Tensor& k, const T
   }
   if (PrefersCudnn(tracer, q, k, mask, options.dropout)) {
     if (tracer.device().compute_capability == 90 && !tracer.functional) {
-      tracer.Assume("cuDNN's attention takes the workspace that cuDNN 9.19 takes on an H100");
+      tracer.Assume("cuDNN's attention takes the workspace that cuDNN 9.19 and 9.24 take on an H100");
       return AttentionKernel::kCudnn;
     }
     tracer.Assume(fmt::format(

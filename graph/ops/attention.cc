@@ -177,7 +177,7 @@ void EfficientBackward(const OpView& op, const DeviceSpec& device, MemoryPlan& p
 }
 
 // Results: seed, offset, the result, (log of the sums). Of cuDNN's workspaces nothing is published: these and the
-// following were measured with cuDNN 9.19 on an H100 (tests/truth/h100/attention.jsonl).
+// following were measured with cuDNN 9.19 and 9.24 on an H100 (tests/truth/h100/attention.csv).
 void CudnnForward(const OpView& op, const DeviceSpec&, MemoryPlan& plan) {
   for (int i = 0; i < op.results(); ++i) plan.Result(i);
   plan.Free(plan.Temporary(Bytes(256), "workspace of cuDNN's attention"));

@@ -108,7 +108,7 @@ void ReentrantBackward(Node& node, Gradients& in, Gradients& out) {
   }
   Backward(tracer, roots.tensors, gradients.tensors);
   for (size_t i = 0; i < inputs.tensors.size(); ++i) {
-    if (inputs.tensors[i].defined() && node.Wants(static_cast<int>(i))) out[i] = inputs.tensors[i].impl()->grad;
+    if (inputs.tensors[i].defined() && node.Wants(static_cast<uint32_t>(i))) out[i] = inputs.tensors[i].impl()->grad;
   }
 }
 

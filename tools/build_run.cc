@@ -15,12 +15,10 @@
 namespace tidemark {
 namespace {
 
-constexpr Bytes kUnlimited = kGiB * (1 << 20);
-
 // What the run's allocator reserves for a graph: the other half of passes that work within a budget.
 Result<Bytes> ReservedPeak(const Graph& graph, const RunConfig& run) {
   AllocatorOptions allocator = AllocatorOf(run);
-  allocator.device_memory = kUnlimited;  // how much it would take, not whether that is there
+  allocator.device_memory = kUnlimited;
   const Lowered lowered = Lower(graph, run.device);
   ASSIGN_OR_RETURN(const Replay replay, RunReplay(lowered.tape, {.allocator = allocator, .observers = {}}));
   return replay.reserved.bytes;

@@ -17,6 +17,9 @@
 
 namespace tidemark {
 
+// A device's memory where it is asked how much a run would take, not whether that is there.
+constexpr Bytes kUnlimited = kGiB * (int64_t{1} << 20);
+
 struct BuildOptions {
   std::vector<std::string> print_after;   // passes, or stages of the compiler, behind which the graph is kept as text
   bool summarize_compiled = false;        // keep what the compiler made of each graph

@@ -33,6 +33,9 @@ constexpr Bytes kKiB{int64_t{1} << 10};
 constexpr Bytes kMiB{int64_t{1} << 20};
 constexpr Bytes kGiB{int64_t{1} << 30};
 
+// a / b, rounded up. REQUIRES: a >= 0, b > 0.
+constexpr int64_t DivUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 // Bytes rounded up to a multiple of `step`. REQUIRES: bytes >= 0, step > 0.
 constexpr Bytes RoundUp(Bytes bytes, Bytes step) {
   return Bytes((bytes.count() + step.count() - 1) / step.count() * step.count());

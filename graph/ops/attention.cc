@@ -9,7 +9,6 @@
 namespace tidemark::memory_rules {
 namespace {
 
-constexpr int64_t DivUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
 constexpr int64_t Up(int64_t a, int64_t step) { return DivUp(a, step) * step; }
 
 // The head dimension as flash attention's scratch has it.

@@ -11,7 +11,6 @@ namespace tidemark::memory_rules {
 namespace {
 
 constexpr Bytes kCubOverhead{511};
-constexpr int64_t DivUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
 constexpr Bytes Aligned(int64_t bytes) { return RoundUp(Bytes(bytes), Bytes(256)); }
 
 // How many items one tile of CUB's kernels takes.

@@ -42,8 +42,6 @@ class Runs {
   size_t count_ = 0;
 };
 
-constexpr int64_t DivUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 int64_t LastPowerOfTwo(int64_t n) {
   int64_t p = 1;
   while (p * 2 <= n) p *= 2;

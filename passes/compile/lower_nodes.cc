@@ -256,7 +256,7 @@ void Lowering::LowerNode() {
     case OpKind::kEfficientBackward:
       return Attention();
     default:
-      CHECK(!"an operator without a lowering");
+      CHECK(false && "an operator without a lowering");
   }
 }
 

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "graph/base/check.h"
+#include "passes/compile/add_once.h"
 
 namespace tidemark::compile {
 namespace {
@@ -27,11 +28,6 @@ struct Node {
   std::vector<int> before;       // kernels
   std::vector<int> after;
 };
-
-template <typename T>
-void AddOnce(std::vector<T>& list, const T& item) {
-  if (std::ranges::find(list, item) == list.end()) list.push_back(item);
-}
 
 // Parameters, arguments and tangents belong to the caller.
 bool IsHeldByCaller(std::string_view input) {

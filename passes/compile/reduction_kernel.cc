@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "passes/compile/add_once.h"
 #include "passes/compile/configurations.h"
 
 namespace tidemark::compile {
@@ -231,10 +232,6 @@ class Traffic {
       std::erase_if(writes, [&](const Access& a) { return a.buffer == b; });
     }
   };
-
-  static void AddOnce(std::vector<Access>& list, const Access& access) {
-    if (std::ranges::find(list, access) == list.end()) list.push_back(access);
-  }
 
   // Whether an access depends on the loop over elements: one of the unit's innermost loops, which make up the length.
   bool UsesElements(const Unit& unit, const Access& access) const {

@@ -4,15 +4,11 @@
 #include <numeric>
 
 #include "graph/base/check.h"
+#include "passes/compile/add_once.h"
 #include "passes/compile/layout.h"
 
 namespace tidemark::compile {
 namespace {
-
-template <typename T>
-void AddOnce(std::vector<T>& list, const T& item) {
-  if (std::ranges::find(list, item) == list.end()) list.push_back(item);
-}
 
 // The operation's dimensions as indices over the loops of a split.
 void MapSplitLoops(const Operation& op, const Unit::Loops& loops, std::vector<Index>& map, std::vector<Extent>& sizes) {

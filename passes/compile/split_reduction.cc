@@ -13,8 +13,6 @@ constexpr int64_t kMaxPerThread = 512;
 constexpr int64_t kOuterResultsPerBlock = 128;
 constexpr int64_t kOuterValuesPerThread = 4;
 
-constexpr int64_t DivUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // The divisor of n that is nearest to `to`; of two equally near the smaller.
 int64_t NearestDivisor(int64_t n, int64_t to) {
   int64_t best = 1;

@@ -76,7 +76,7 @@ std::vector<Candidate> Draw(std::vector<Candidate> all, Random& random, bool pla
   const auto chunk = std::ranges::find_if(drawn, IsChunkLoss);
   const auto taker = std::ranges::find_if(drawn, TakesActivations);
   if (chunk != drawn.end() && taker < chunk) std::rotate(taker, chunk, chunk + 1);
-  std::ranges::stable_partition(drawn, [](const Candidate& c) { return !IsFuse(c); });
+  std::stable_partition(drawn.begin(), drawn.end(), [](const Candidate& c) { return !IsFuse(c); });
   return drawn;
 }
 

@@ -10,10 +10,6 @@
 namespace tidemark {
 namespace {
 
-constexpr const char* kBold = "\x1b[1m";
-constexpr const char* kGreen = "\x1b[1;32m";
-constexpr const char* kRed = "\x1b[1;31m";
-constexpr const char* kPlain = "\x1b[0m";
 constexpr size_t kWidest = 48;  // of the names' column
 
 double InMiB(Bytes bytes) { return bytes / kMiB; }

@@ -10,9 +10,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr const char* kBold = "\x1b[1m";
-constexpr const char* kPlain = "\x1b[0m";
-
 std::string Row(const FitRow& row, const FitRow& base) {
   const std::string time = row.step_us == 0 ? ""
                                             : fmt::format("{:>11.1f} {:>+8.1f} %", row.step_us / 1e3,

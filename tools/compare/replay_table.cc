@@ -8,16 +8,11 @@
 
 #include "sim/replay.h"
 #include "tools/build_report.h"
+#include "tools/build_run.h"
 #include "tools/describe.h"
 
 namespace tidemark {
 namespace {
-
-constexpr Bytes kUnlimited = kGiB * 1024;
-constexpr const char* kBold = "\x1b[1m";
-constexpr const char* kGreen = "\x1b[1;32m";
-constexpr const char* kRed = "\x1b[1;31m";
-constexpr const char* kPlain = "\x1b[0m";
 
 int64_t StatisticOf(const Replay& replay, std::string_view key) {
   const auto found = std::ranges::find(replay.statistics, key, &Statistic::key);

@@ -17,8 +17,6 @@
 namespace tidemark {
 namespace {
 
-constexpr Bytes kUnlimited = kGiB * (int64_t{1} << 20);
-
 Result<Variant> SimulateSettings(const std::string& text, const std::string& name,
                                  std::span<const std::string> overrides, const std::string& settings,
                                  compile::TuningCache* tuned, std::vector<std::string>& notes) {

@@ -22,7 +22,6 @@
 namespace tidemark {
 namespace {
 
-constexpr Bytes kUnlimited = kGiB * (int64_t{1} << 20);
 constexpr size_t kSuspects = 5;
 
 // --- Groups

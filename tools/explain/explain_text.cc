@@ -13,8 +13,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr const char* kBold = "\x1b[1m";
-constexpr const char* kPlain = "\x1b[0m";
 constexpr Bytes kLittle{51 << 10};  // groups below share a line
 
 std::string TypeOf(const std::string& dtype, const std::vector<int64_t>& shape) {

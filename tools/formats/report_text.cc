@@ -19,10 +19,6 @@ constexpr size_t kColumns = 72;  // of the timeline
 constexpr int kRows = 8;
 constexpr size_t kSegments = 4;  // partly free ones
 constexpr size_t kPins = 3;      // tensors that keep one
-constexpr const char* kBold = "\x1b[1m";
-constexpr const char* kGreen = "\x1b[1;32m";
-constexpr const char* kRed = "\x1b[1;31m";
-constexpr const char* kPlain = "\x1b[0m";
 
 double InMiB(Bytes bytes) { return bytes / kMiB; }
 

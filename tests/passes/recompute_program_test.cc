@@ -62,7 +62,7 @@ TEST(RecomputeProgram, FindsTheOptimumOfRandomPrograms) {
       budgets.push_back(plan.live);
     }
     std::ranges::sort(budgets);
-    budgets.erase(std::ranges::unique(budgets).begin(), budgets.end());
+    budgets.erase(std::unique(budgets.begin(), budgets.end()), budgets.end());
     for (const Bytes budget : budgets) {
       double least = std::numeric_limits<double>::infinity();
       for (const Plan& plan : all) {

@@ -171,7 +171,7 @@ TEST(PlanQuickly, MakesDoWithLessForVeryManyBuffers) {
 
 // Tapes as training makes them: within 1.002 of what is alive. tests/bench/plan_bench says how fast.
 TEST(Plans, OfTrainingComeDownToWhatIsAlive) {
-  for (const uint64_t seed : {1, 2, 3}) {
+  for (const uint64_t seed : {1U, 2U, 3U}) {
     const TapeBuffers input = TrainingBuffers(42'000, seed);
     ASSERT_GT(input.buffers.size(), 20'000u);
     const double enough = 1.002 * static_cast<double>(LiveLowerBound(input.buffers));

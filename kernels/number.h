@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
+#include <type_traits>
 
 #include "graph/dtype.h"
 
@@ -40,6 +42,17 @@ inline uint16_t Float16Of(float value) {
   }
   const uint32_t rounded = magnitude - 0x38000000U + 0xfffU + ((magnitude >> 13) & 1U);
   return static_cast<uint16_t>(sign | (rounded >> 13));
+}
+
+// The nearest number that the format has, as a device gives it; of NaN the lowest.
+template <typename To, typename T>
+constexpr To IntegerOf(T v) {
+  if constexpr (std::is_floating_point_v<T>) {
+    constexpr T kEnd = static_cast<T>(std::numeric_limits<To>::max() / 2 + 1) * 2;  // the first that is too large
+    if (!(v > static_cast<T>(std::numeric_limits<To>::lowest()))) return std::numeric_limits<To>::lowest();
+    if (v >= kEnd) return std::numeric_limits<To>::max();
+  }
+  return static_cast<To>(v);
 }
 
 // One number of any format as a double.
@@ -82,13 +95,13 @@ inline void StoreNumber(DType dtype, std::byte* to, double value) {
     case DType::kFloat64:
       return put(value);
     case DType::kInt64:
-      return put(static_cast<int64_t>(value));
+      return put(IntegerOf<int64_t>(value));
     case DType::kUInt64:
-      return put(static_cast<uint64_t>(value));
+      return put(IntegerOf<uint64_t>(value));
     case DType::kInt32:
-      return put(static_cast<int32_t>(value));
+      return put(IntegerOf<int32_t>(value));
     case DType::kUInt8:
-      return put(static_cast<uint8_t>(value));
+      return put(IntegerOf<uint8_t>(value));
     case DType::kBool:
       return put(static_cast<uint8_t>(value != 0));
   }

@@ -120,16 +120,16 @@ __device__ inline void StoreAs(void* data, DType dtype, int64_t at, T value) {
       static_cast<double*>(data)[at] = static_cast<double>(value);
       return;
     case DType::kInt64:
-      static_cast<int64_t*>(data)[at] = static_cast<int64_t>(value);
+      static_cast<int64_t*>(data)[at] = IntegerOf<int64_t>(value);
       return;
     case DType::kUInt64:
-      static_cast<uint64_t*>(data)[at] = static_cast<uint64_t>(value);
+      static_cast<uint64_t*>(data)[at] = IntegerOf<uint64_t>(value);
       return;
     case DType::kInt32:
-      static_cast<int32_t*>(data)[at] = static_cast<int32_t>(value);
+      static_cast<int32_t*>(data)[at] = IntegerOf<int32_t>(value);
       return;
     case DType::kUInt8:
-      static_cast<uint8_t*>(data)[at] = static_cast<uint8_t>(value);
+      static_cast<uint8_t*>(data)[at] = IntegerOf<uint8_t>(value);
       return;
     case DType::kBool:
       static_cast<uint8_t*>(data)[at] = value != T{} ? 1 : 0;

@@ -183,13 +183,13 @@ void Elements::Store(int64_t begin, int64_t n, const T* from) const {
     case DType::kFloat64:
       return store(double{}, [](T v) { return static_cast<double>(v); });
     case DType::kInt64:
-      return store(int64_t{}, [](T v) { return static_cast<int64_t>(v); });
+      return store(int64_t{}, [](T v) { return IntegerOf<int64_t>(v); });
     case DType::kUInt64:
-      return store(uint64_t{}, [](T v) { return static_cast<uint64_t>(v); });
+      return store(uint64_t{}, [](T v) { return IntegerOf<uint64_t>(v); });
     case DType::kInt32:
-      return store(int32_t{}, [](T v) { return static_cast<int32_t>(v); });
+      return store(int32_t{}, [](T v) { return IntegerOf<int32_t>(v); });
     case DType::kUInt8:
-      return store(uint8_t{}, [](T v) { return static_cast<uint8_t>(v); });
+      return store(uint8_t{}, [](T v) { return IntegerOf<uint8_t>(v); });
     case DType::kBool:
       return store(uint8_t{}, [](T v) { return static_cast<uint8_t>(v != T{0}); });
   }

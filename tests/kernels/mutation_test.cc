@@ -7,17 +7,14 @@
 
 #include "kernels/host_backend.h"
 #include "tests/kernels/execution.h"
+#include "tests/support/cases.h"
 #include "tests/support/tapes.h"
 
 namespace tidemark {
 namespace {
 
 // For each of two models. Fewer under sanitizers, which make a run ten times as long and look for something else.
-#ifdef __SANITIZE_ADDRESS__
-constexpr int kMutations = 25;
-#else
-constexpr int kMutations = 500;
-#endif
+constexpr int kMutations = kSanitized ? 25 : 500;
 constexpr double kNoticed = 0.99;
 
 // Whether the op looks at the numbers of its input (not only at its shape).

@@ -45,6 +45,23 @@ TEST(Number, Bfloat16RoundsToTheNearestAndTiesToEven) {
   EXPECT_TRUE(std::isnan(FloatOfBfloat16(Bfloat16Of(std::numeric_limits<float>::quiet_NaN()))));
 }
 
+TEST(Number, IntegersAreTheNearestThatTheFormatHas) {
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  EXPECT_EQ(IntegerOf<int64_t>(-kInfinity), std::numeric_limits<int64_t>::lowest());
+  EXPECT_EQ(IntegerOf<int64_t>(kInfinity), std::numeric_limits<int64_t>::max());
+  EXPECT_EQ(IntegerOf<int64_t>(0x1p63), std::numeric_limits<int64_t>::max());
+  EXPECT_EQ(IntegerOf<int64_t>(0x1p63 - 1024), (int64_t{1} << 62) - 512 + ((int64_t{1} << 62) - 512));
+  EXPECT_EQ(IntegerOf<int64_t>(-0x1p63), std::numeric_limits<int64_t>::lowest());
+  EXPECT_EQ(IntegerOf<int64_t>(std::nan("")), std::numeric_limits<int64_t>::lowest());
+  EXPECT_EQ(IntegerOf<int32_t>(-2.75F), -2);
+  EXPECT_EQ(IntegerOf<int32_t>(0x1p31F), std::numeric_limits<int32_t>::max());
+  EXPECT_EQ(IntegerOf<uint8_t>(255.5), 255);
+  EXPECT_EQ(IntegerOf<uint8_t>(256.0), 255);
+  EXPECT_EQ(IntegerOf<uint8_t>(-1.0), 0);
+  EXPECT_EQ(IntegerOf<uint64_t>(0x1p64), std::numeric_limits<uint64_t>::max());
+  EXPECT_EQ(IntegerOf<int64_t>(int64_t{-7}), -7);
+}
+
 TEST(Number, ThePoisonIsANaNInEachFloatingFormat) {
   std::array<std::byte, 8> poison;
   poison.fill(std::byte{0xff});

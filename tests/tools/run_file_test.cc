@@ -229,7 +229,9 @@ TEST(Devices, EveryFileReads) {
     EXPECT_GT(device->memory_bandwidth, 1e11) << name;
     EXPECT_GE(device->peak_flops_half, device->peak_flops_fp32) << name;
     const Estimate rule = EstimateOverhead(device->multiprocessors, device->threads_per_multiprocessor);
-    EXPECT_LT(std::abs((device->overhead.value - rule.value).count()), (kMiB * 63).count()) << name;
+    EXPECT_GT(device->overhead.value, rule.value - kMiB * 63) << name;
+    EXPECT_LT(device->overhead.value, rule.value + kMiB * 125)
+        << name;  // the H100's is of CUDA 13, the rule's are older
   }
 }
 

@@ -48,7 +48,8 @@ inline uint16_t Float16Of(float value) {
 template <typename To, typename T>
 constexpr To IntegerOf(T v) {
   if constexpr (std::is_floating_point_v<T>) {
-    constexpr T kEnd = static_cast<T>(std::numeric_limits<To>::max() / 2 + 1) * 2;  // the first that is too large
+    constexpr To kHalf = std::numeric_limits<To>::max() / 2 + 1;
+    constexpr T kEnd = static_cast<T>(kHalf) * 2;  // the first that is too large
     if (!(v > static_cast<T>(std::numeric_limits<To>::lowest()))) return std::numeric_limits<To>::lowest();
     if (v >= kEnd) return std::numeric_limits<To>::max();
   }

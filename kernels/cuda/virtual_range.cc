@@ -84,12 +84,12 @@ VirtualRange::~VirtualRange() {
 std::byte* VirtualRange::start() const { return reinterpret_cast<std::byte*>(start_); }
 
 Status VirtualRange::Drop(size_t count) {
-  if (count == 0) return {};
-  const size_t kept = handles_.size() - count;
-  RETURN_IF_ERROR(Check("cuMemUnmap", TheDriver().unmap(start_ + kept * kStepSize, count * kStepSize)));
   for (; count > 0; --count) {
-    RETURN_IF_ERROR(Check("cuMemRelease", TheDriver().release(handles_.back())));
+    const CUmemGenericAllocationHandle handle = handles_.back();
     handles_.pop_back();
+    // What was mapped at once is unmapped at once: the driver asks for that.
+    RETURN_IF_ERROR(Check("cuMemUnmap", TheDriver().unmap(start_ + handles_.size() * kStepSize, kStepSize)));
+    RETURN_IF_ERROR(Check("cuMemRelease", TheDriver().release(handle)));
   }
   return {};
 }

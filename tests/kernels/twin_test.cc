@@ -217,13 +217,6 @@ void ExpectTwins(const TwinRun& twin_run, std::unique_ptr<Backend> device) {
 
 TEST_P(TwinTest, EmulatedKernelsComputeWhatTheHostsDo) { ExpectTwins(GetParam(), MakeEmulatedCuda()); }
 
-TEST_P(TwinTest, DeviceKernelsComputeWhatTheHostsDo) {
-  Result<CudaDevice> device = OpenCudaDevice();
-  if (!device.ok()) GTEST_SKIP() << device.error().message;
-  if (device->phantom) GTEST_SKIP() << "kernels do nothing on the phantom GPU";
-  ExpectTwins(GetParam(), std::move(device->backend));
-}
-
 INSTANTIATE_TEST_SUITE_P(Runs, TwinTest, testing::ValuesIn(kRuns),
                          [](const auto& run) { return std::string(run.param.name); });
 
@@ -239,7 +232,17 @@ TEST(CudaKernels, EveryKindOfEagerGraphsHasOne) {
   EXPECT_EQ(missing, (std::vector<std::string>{"Seeds", "FusedKernel"}));
 }
 
-// On a real device: the whole run, against the host's.
+// On a real device: op by op, and whole runs against the host's.
+TEST(CudaDevice, KernelsComputeWhatTheHostsDo) {
+  for (const TwinRun& run : kRuns) {
+    SCOPED_TRACE(run.name);
+    Result<CudaDevice> device = OpenCudaDevice();
+    if (!device.ok()) GTEST_SKIP() << device.error().message;
+    if (device->phantom) GTEST_SKIP() << "kernels do nothing on the phantom GPU";
+    ExpectTwins(run, std::move(device->backend));
+  }
+}
+
 TEST(CudaDevice, ComputesWhatTheHostDoes) {
   Result<CudaDevice> device = OpenCudaDevice();
   if (!device.ok()) GTEST_SKIP() << device.error().message;

@@ -18,11 +18,9 @@ TEST(PlacedTape, KnowsAnExpandableSegmentWithAGap) {
   EXPECT_TRUE(placed->segments[0].expandable);
   EXPECT_EQ(placed->segments[0].most, 90_MiB);  // 60 before, and the block of 30 behind them
   EXPECT_TRUE(placed->has_gaps);
-  EXPECT_EQ(placed->segment_changes, (std::vector<SegmentChange>{{0, 0, 20_MiB},
-                                                                 {1, 0, 40_MiB},
-                                                                 {2, 0, 60_MiB},
-                                                                 {4, 0, 40_MiB},
-                                                                 {5, 0, 80_MiB}}));
+  EXPECT_EQ(
+      placed->segment_changes,
+      (std::vector<SegmentChange>{{0, 0, 20_MiB}, {1, 0, 40_MiB}, {2, 0, 60_MiB}, {4, 0, 40_MiB}, {5, 0, 80_MiB}}));
 }
 
 TEST(PlacedTape, ASegmentThatStaysAsItIsHasNone) {

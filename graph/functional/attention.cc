@@ -96,29 +96,38 @@ Tensor Flash(const Tensor& q, const Tensor& k, const Tensor& v, const Attributes
   return Slice(FlashForward(q_padded, k_padded, v_padded, attributes), -1, 0, dim);
 }
 
-// --- Efficient. Saved: 0 mask, 1 key, 2 query, 3 value, 4 log of the sums, 5 result, 6 offset, 7 seed.
-// Edges: query, key, value, mask.
+// --- Efficient, and cuDNN's: edges are query, key, value, mask.
+
+// What their nodes saved.
+struct Saved {
+  explicit Saved(Node& n)
+      : mask(n.Unpack(0)),
+        key(n.Unpack(1)),
+        query(n.Unpack(2)),
+        value(n.Unpack(3)),
+        sums(n.Unpack(4)),
+        result(n.Unpack(5)),
+        offset(n.Unpack(6)),
+        seed(n.Unpack(7)) {}
+  const Tensor mask, key, query, value, sums, result, offset, seed;
+};
 
 void EfficientGradient(Node& n, Gradients& in, Gradients& out) {
-  const Tensor mask = n.Unpack(0);
-  const Tensor key = n.Unpack(1);
-  const Tensor query = n.Unpack(2);
-  const Tensor value = n.Unpack(3);
-  const Tensor sums = n.Unpack(4);
-  const Tensor result = n.Unpack(5);
-  const Tensor offset = n.Unpack(6);
-  const Tensor seed = n.Unpack(7);
-  std::array<ResultType, 4> types = {HeadsInside(query.dtype(), query.sizes()), HeadsInside(key.dtype(), key.sizes()),
-                                     HeadsInside(value.dtype(), value.sizes())};
+  const Saved s(n);
+  std::array<ResultType, 4> types = {HeadsInside(s.query.dtype(), s.query.sizes()),
+                                     HeadsInside(s.key.dtype(), s.key.sizes()),
+                                     HeadsInside(s.value.dtype(), s.value.sizes())};
   size_t count = 3;
   if (n.Wants(3)) {
     // The last dimension is stored with a stride of a multiple of 16.
-    const int64_t last = (mask.size(3) + 15) / 16 * 16;
-    const Dims strides = {mask.size(1) * mask.size(2) * last, mask.size(2) * last, last, 1};
-    types[count++] = {.dtype = query.dtype(), .layout = {mask.sizes(), strides}, .elements = mask.size(0) * strides[0]};
+    const int64_t last = (s.mask.size(3) + 15) / 16 * 16;
+    const Dims strides = {s.mask.size(1) * s.mask.size(2) * last, s.mask.size(2) * last, last, 1};
+    types[count++] = {
+        .dtype = s.query.dtype(), .layout = {s.mask.sizes(), strides}, .elements = s.mask.size(0) * strides[0]};
   }
-  std::array<const Tensor*, 9> inputs = {&in[0], &query, &key, &value, &result, &sums, &mask};
-  if (n.tracer->functional) inputs = {&in[0], &query, &key, &value, &mask, &result, &sums, &seed, &offset};
+  std::array<const Tensor*, 9> inputs = {&in[0], &s.query, &s.key, &s.value, &s.result, &s.sums, &s.mask};
+  if (n.tracer->functional)
+    inputs = {&in[0], &s.query, &s.key, &s.value, &s.mask, &s.result, &s.sums, &s.seed, &s.offset};
   n.tracer->Emit(OpKind::kEfficientBackward, std::span(inputs).first(n.tracer->functional ? 9 : 7),
                  std::span(types.data(), count), std::span(out.data(), count), AttributesOf(n));
 }
@@ -175,18 +184,11 @@ Tensor Efficient(const Tensor& q, const Tensor& k, const Tensor& v, Tensor mask,
   return std::move(results[result]);
 }
 
-// --- cuDNN's. Saved as for the efficient kernel, and the same edges. No mask learns: such go elsewhere.
+// --- cuDNN's. No mask learns: such go elsewhere.
 
 void CudnnGradient(Node& n, Gradients& in, Gradients& out) {
-  const Tensor mask = n.Unpack(0);
-  const Tensor key = n.Unpack(1);
-  const Tensor query = n.Unpack(2);
-  const Tensor value = n.Unpack(3);
-  const Tensor sums = n.Unpack(4);
-  const Tensor result = n.Unpack(5);
-  const Tensor offset = n.Unpack(6);
-  const Tensor seed = n.Unpack(7);
-  const std::array<const Tensor*, 7> inputs = {&in[0], &query, &key, &value, &result, &sums, &mask};
+  const Saved s(n);
+  const std::array<const Tensor*, 7> inputs = {&in[0], &s.query, &s.key, &s.value, &s.result, &s.sums, &s.mask};
   std::array<ResultType, 3> types;
   for (size_t i = 0; i < 3; ++i) {
     const Tensor& source = *inputs[i + 1];

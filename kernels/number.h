@@ -44,7 +44,7 @@ inline uint16_t Float16Of(float value) {
   return static_cast<uint16_t>(sign | (rounded >> 13));
 }
 
-// The nearest number that the format has, as a device gives it; of NaN the lowest.
+// The nearest number that the format has, on the host and on a device; of NaN the lowest.
 template <typename To, typename T>
 constexpr To IntegerOf(T v) {
   if constexpr (std::is_floating_point_v<T>) {
